@@ -1,0 +1,3 @@
+//! The control protocol: messages, and their framing over Unix sockets.
+
+pub mod message;
