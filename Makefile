@@ -1,0 +1,60 @@
+# make demo    the main job, shown in under a minute once built
+# make test    the tests, on this machine's kernel, in namespaces of their own
+# make check   formatting, lints, types, import contracts, file sizes
+# make bench   against haproxy and plaintext (ONLY=name for a part)
+# make setup   all that the above need: .venv, both Rust programs, system packages
+# make lock    resolve the dependencies anew, after a change in pyproject.toml
+# make clean   removes what the above made in this folder
+#
+# Everything works as root and as an ordinary user. What is built is built as the caller; sudo is asked for only
+# where root is needed (dev/as-root). A toolchain in the caller's home need not be on PATH.
+
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
+# Nothing that runs as root may leave a file of root's in the checkout.
+export PYTHONDONTWRITEBYTECODE := 1
+
+PYTHON_SOURCES := jfe_cni tests dev $(wildcard bench)
+
+.PHONY: help setup demo test check bench lock clean build packages-demo packages-test packages-bench
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+setup: packages-demo packages-test packages-bench build
+
+demo: packages-demo build
+	@dev/as-root .venv/bin/jfe demo $(ARGS)
+
+test: packages-demo packages-test build
+	dev/as-caller cargo test --workspace --locked
+	dev/as-root .venv/bin/python -m pytest $(ARGS)
+
+check: .venv/stamp
+	ruff check $(PYTHON_SOURCES)
+	ruff format --check $(PYTHON_SOURCES)
+	dev/as-caller mypy
+	lint-imports --no-cache
+	dev/as-caller cargo fmt --all --check
+	dev/as-caller cargo clippy --workspace --all-targets --locked -- -D warnings
+	python dev/file_size.py
+
+bench: packages-demo packages-bench build
+	dev/as-root .venv/bin/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+build: .venv/stamp
+	dev/as-caller cargo build --release --locked --package jfe-broker --package jfe-worker
+
+# Python's half; both Rust programs lie in target/release, and .venv/bin points there.
+.venv/stamp: requirements/dev.txt pyproject.toml dev/make-venv
+	dev/as-caller dev/make-venv
+
+packages-demo packages-test packages-bench: packages-%:
+	@dev/system-packages $*
+
+lock:
+	dev/lock
+
+clean:
+	rm -rf .venv target build dist *.egg-info .mypy_cache .ruff_cache .hypothesis bench/results.json
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
