@@ -1,0 +1,68 @@
+"""Reports from the agent's JSON back into their dataclasses, checked field by field against the annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from jfe_cni.errors import AgentAnswerError
+
+T = TypeVar("T")
+
+
+def decode(report: type[T], value: object) -> T:
+    """`value` (parsed JSON) as a `report`. Unknown fields are let through: a newer agent may say more.
+
+    Raises AgentAnswerError where a field is absent or of another type."""
+    decoded = _decode(report, value, report.__name__)
+    assert isinstance(decoded, report)
+    return decoded
+
+
+def _decode(wanted: Any, value: object, where: str) -> object:
+    origin = typing.get_origin(wanted)
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        return _decode_fields(wanted, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _unfit(where, "a list")
+        element = typing.get_args(wanted)[0]
+        return tuple(_decode(element, each, f"{where}[{index}]") for index, each in enumerate(value))
+    if origin in (types.UnionType, typing.Union):
+        choices = typing.get_args(wanted)
+        if value is None and type(None) in choices:
+            return None
+        (choice,) = (each for each in choices if each is not type(None))
+        return _decode(choice, value, where)
+    if origin is typing.Literal:
+        if value in typing.get_args(wanted):
+            return value
+        raise _unfit(where, "one of " + ", ".join(map(str, typing.get_args(wanted))))
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if wanted in (str, int, bool) and type(value) is wanted:
+        return value
+    raise _unfit(where, getattr(wanted, "__name__", str(wanted)))
+
+
+def _decode_fields(wanted: type, value: object, where: str) -> object:
+    if not isinstance(value, Mapping):
+        raise _unfit(where, "an object")
+    hints = typing.get_type_hints(wanted)
+    fields = {}
+    for field in dataclasses.fields(wanted):
+        if field.name not in value and type(None) not in typing.get_args(hints[field.name]):
+            raise _unfit(f"{where}.{field.name}", "present")
+        fields[field.name] = _decode(hints[field.name], value.get(field.name), f"{where}.{field.name}")
+    built: object = wanted(**fields)
+    return built
+
+
+def _unfit(where: str, wanted: str) -> AgentAnswerError:
+    return AgentAnswerError(
+        f"the agent's answer does not fit: {where} is not {wanted}",
+        remedy="agent and command differ in version: restart the agent with the version installed",
+    )

@@ -1,0 +1,136 @@
+"""What the agent's API answers: the states of workloads, connections, rules and the authority, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Decision = Literal["upgrade", "pass_through", "refuse"]
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A connection that was open at enrolment and goes on without cover: addresses and ports of both ends."""
+
+    local_address: str
+    local_port: int
+    peer_address: str
+    peer_port: int
+
+
+@dataclass(frozen=True)
+class WorkloadReport:
+    """`state`: see `jfe_cni.agent.workload.State`. Times are seconds since the epoch."""
+
+    id: str
+    shape: str
+    mode: str
+    state: str
+    identity: str
+    target_kind: str
+    target: str
+    addresses: tuple[str, ...]
+    outbound_port: int | None
+    inbound_port: int | None
+    ipv6: bool
+    certificate_expires: float | None
+    rules_whole: bool
+    bare: tuple[Bare, ...]
+    # Programs in the workload that could step round the rules, by capability: NET_RAW, NET_ADMIN.
+    hazards: tuple[str, ...]
+    trouble: str | None
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    node: str
+    version: str
+    trust_domain: str
+    agent_pid: int
+    upgrader_pid: int | None
+    upgrader_connected: bool
+    upgrader_restarts: int
+    rules_proven: bool
+    workloads: tuple[WorkloadReport, ...]
+    directory_entries: int
+    authority_expires: float | None
+    troubles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConnectionReport:
+    """As the upgrader's `connection` event; addresses are `ADDRESS:PORT` or `[ADDRESS]:PORT`. `phase`: open, decided,
+    closed. `bytes_sent`: plaintext from the workload to its peer."""
+
+    number: int
+    phase: str
+    workload: str
+    direction: str
+    source: str
+    destination: str
+    decision: str | None
+    reason: str | None
+    peer: str | None
+    tls_version: str | None
+    cipher: str | None
+    key_exchange: str | None
+    bytes_sent: int
+    bytes_received: int
+    handshake_microseconds: int | None
+
+
+@dataclass(frozen=True)
+class RulesReport:
+    """`wanted` is the ruleset as nft text; `missing` tells, a line each, what of it the kernel lacks or has changed."""
+
+    name: str
+    workloads: tuple[str, ...]
+    wanted: str
+    whole: bool
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExplainReport:
+    """What would happen to a connection of `workload` to `destination`. `reason` is a word of the closed list;
+    `because` says in a sentence what led to it; `entry` is the directory's entry that decided, as text."""
+
+    workload: str
+    destination: str
+    decision: Decision
+    reason: str
+    encrypted: bool
+    peer: str | None
+    entry: str | None
+    because: str
+
+
+@dataclass(frozen=True)
+class RootReport:
+    fingerprint: str
+    subject: str
+    not_before: float
+    not_after: float
+    signs: bool
+
+
+@dataclass(frozen=True)
+class AuthorityReport:
+    """`phase` of a rotation: `single` (one root), `introduced` (a second is trusted), `switched` (the second signs)."""
+
+    trust_domain: str
+    phase: str
+    roots: tuple[RootReport, ...]
+    trust_bundle: str
+
+
+@dataclass(frozen=True)
+class DirectoryReport:
+    network: str
+    port: int | None
+    identity: str | None
+    cover: str
+    excluded_ports: tuple[int, ...]
+    source: str
+
+

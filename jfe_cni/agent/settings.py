@@ -1,0 +1,86 @@
+"""The agent's settings, each with unit, default and the reason for the default."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jfe_cni.agent.objects import socket_path
+from jfe_cni.errors import RequestError
+
+DEFAULT_STATE_DIR = Path("/var/lib/jfe")
+DEFAULT_SOCKET = Path("/run/jfe/agent.sock")
+# One bit that kube-proxy (0x4000, 0x8000), Calico (0xffff0000 by default), Cilium (0x0f00) and Docker leave free where
+# they don't share a namespace with us; configurable for where they do.
+DEFAULT_MARK = 0x0040_0000
+# "jf" in ASCII: a routing table number that nobody hands out by default (iproute2's rt_tables names 253 to 255).
+DEFAULT_TABLE = 29286
+
+
+def node_name() -> str:
+    """This host's name, in the letters that a SPIFFE path takes."""
+    name = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in socket.gethostname())
+    return name.strip(".") or "node"
+
+
+@dataclass(frozen=True)
+class Settings:
+    # Holds identities, the authority and what is enrolled; root only (0700).
+    state_dir: Path = DEFAULT_STATE_DIR
+    # The API's socket; its mode is 0600.
+    socket: Path = DEFAULT_SOCKET
+    node: str = field(default_factory=node_name)
+    # Cluster-neutral: peers must share it to trust one another.
+    trust_domain: str = "jfe.local"
+    # The authority's folder; two agents that share it share roots. Default: STATE_DIR/authority.
+    authority_dir: Path | None = None
+    # A JSON or TOML file of directory entries, or one network a line; looked at each second for change.
+    directory_file: Path | None = None
+    mark: int = DEFAULT_MARK
+    table: int = DEFAULT_TABLE
+    # Workers of the upgrader; None: as many as it has CPUs.
+    workers: int | None = None
+    # (address, port) of a TCP endpoint for Prometheus; None: metrics on the API's socket only.
+    metrics_listen: tuple[str, int] | None = None
+    # None: see binaries.find.
+    upgrader: Path | None = None
+    log_format: Literal["json", "text"] = "text"
+    # One log line for each connection that ends.
+    log_connections: bool = False
+    # What SIGTERM leaves behind. keep: upgrader, rules and enrolments go on, and the next agent takes them over.
+    # remove: everything is unenrolled and the upgrader ended, for an agent that lives as long as one command.
+    on_exit: Literal["keep", "remove"] = "keep"
+
+    def __post_init__(self) -> None:
+        socket_path(str(self.socket))
+        socket_path(str(self.upgrader_socket))
+        if self.mark <= 0 or self.mark >= 1 << 32 or self.mark & (self.mark - 1):
+            raise RequestError(f"the mark {self.mark:#x} is not one bit", remedy="choose a mark like 0x400000")
+        if not 1 <= self.table < 1 << 32 or self.table in (253, 254, 255):
+            raise RequestError(
+                f"{self.table} can't be our routing table", remedy="choose a number that `ip rule` does not show"
+            )
+        if self.workers is not None and not 1 <= self.workers <= 1024:
+            raise RequestError(f"{self.workers} workers can't be", remedy="choose 1 to 1024")
+        if not self.node or len(self.node) > 64 or not all(c.isalnum() or c in "-._" for c in self.node):
+            raise RequestError(
+                f"{self.node!r} can't be a node's name", remedy="use up to 64 letters, digits, dots and hyphens"
+            )
+
+    @property
+    def upgrader_socket(self) -> Path:
+        return self.state_dir / "upgrader.sock"
+
+    @property
+    def state_file(self) -> Path:
+        return self.state_dir / "workloads.json"
+
+    @property
+    def upgrader_log(self) -> Path:
+        return self.state_dir / "upgrader.log"
+
+    @property
+    def authority_folder(self) -> Path:
+        return self.authority_dir if self.authority_dir is not None else self.state_dir / "authority"

@@ -1,0 +1,1 @@
+"""SPIFFE ids, certificates and the authority that signs them. Pure but for the authority's folder."""
