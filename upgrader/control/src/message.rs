@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 /// A request of the agent: `seq` comes back in its [`Answer`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Request {
     pub seq: u64,
     #[serde(flatten)]
@@ -24,17 +23,23 @@ pub struct Request {
 pub enum Word {
     /// A workload comes with its network namespace as the frame's only descriptor. Adding one that is there already
     /// replaces its settings and identity, and keeps its listeners and connections.
-    Add { object: Box<Object> },
+    Add {
+        object: Object,
+    },
     /// The workload goes on as the upgrader has it; the answer gives its listeners, or says `unknown`.
-    Keep { workload: String },
+    Keep {
+        workload: String,
+    },
     SnapshotSent,
-    Del { name: Name },
+    Del {
+        name: Name,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Object {
-    Workload(Workload),
+    Workload(Box<Workload>),
     /// Entries are replaced where (network, port) is the same.
     Directory(Vec<DirectoryEntry>),
     /// From now on a `connection` event for each connection that opens, is decided or ends; first those now open.
@@ -78,7 +83,7 @@ pub struct Workload {
     pub settings: Settings,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// `spiffe://DOMAIN/PATH`
@@ -118,7 +123,6 @@ pub struct Network {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DirectoryKey {
     pub network: Network,
     /// Absent: all ports.
@@ -201,11 +205,17 @@ pub enum FailureKind {
 pub enum Event {
     Connection(Box<Connection>),
     /// Increments since the last such event.
-    Counters { counters: Vec<Counter> },
+    Counters {
+        counters: Vec<Counter>,
+    },
     /// A worker ended and was replaced; its connections were reset.
-    WorkerReplaced { worker: u32 },
+    WorkerReplaced {
+        worker: u32,
+    },
     /// So many `connection` events were not kept because nobody read them in time.
-    ConnectionEventsLost { count: u64 },
+    ConnectionEventsLost {
+        count: u64,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -270,15 +280,32 @@ pub struct Counter {
 pub enum ToWorker {
     /// Descriptors, where the workload is new to this worker: outbound IPv4, inbound IPv4, then the same for IPv6 if
     /// `listeners.ipv6`. Without descriptors: new settings and identity only.
-    Workload { workload: Box<Workload>, listeners: Listeners },
-    RemoveWorkload { id: String },
-    Directory { entries: Vec<DirectoryEntry> },
-    RemoveDirectory { keys: Vec<DirectoryKey> },
+    Workload {
+        workload: Box<Workload>,
+        listeners: Listeners,
+    },
+    RemoveWorkload {
+        id: String,
+    },
+    Directory {
+        entries: Vec<DirectoryEntry>,
+    },
+    RemoveDirectory {
+        keys: Vec<DirectoryKey>,
+    },
     /// The frame's descriptors are fresh sockets of this kind, made in the workload's namespace.
-    Sockets { id: String, kind: SocketKind },
+    Sockets {
+        id: String,
+        kind: SocketKind,
+    },
     /// None could be made: those who wait for one are refused.
-    NoSockets { id: String, kind: SocketKind },
-    ConnectionEvents { wanted: bool },
+    NoSockets {
+        id: String,
+        kind: SocketKind,
+    },
+    ConnectionEvents {
+        wanted: bool,
+    },
 }
 
 /// What a fresh socket is for. All are non-blocking, with `TCP_NODELAY` and `IP_BIND_ADDRESS_NO_PORT`.
@@ -299,10 +326,19 @@ pub enum SocketKind {
 pub enum FromWorker {
     /// The sandbox is closed; the worker takes connections.
     Ready,
-    WantSockets { id: String, kind: SocketKind, count: u16 },
+    WantSockets {
+        id: String,
+        kind: SocketKind,
+        count: u16,
+    },
     /// The identity of this workload can't be used; it keeps its former one.
-    BadIdentity { id: String, message: String },
+    BadIdentity {
+        id: String,
+        message: String,
+    },
     /// The workload is in place (or its new settings are).
-    Installed { id: String },
+    Installed {
+        id: String,
+    },
     Event(Event),
 }
