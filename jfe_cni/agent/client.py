@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from jfe_cni.agent.decoding import decode
+from jfe_cni.agent.faults import AgentAnswerError, AgentUnreachableError, error_of_kind
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment
 from jfe_cni.agent.reports import (
     AuthorityReport,
@@ -24,7 +25,6 @@ from jfe_cni.agent.reports import (
     WorkloadReport,
 )
 from jfe_cni.agent.settings import DEFAULT_SOCKET
-from jfe_cni.errors import AgentAnswerError, AgentUnreachable, error_of_kind
 
 # Enrolment waits for the upgrader (10 s) and for one probe connection (see kernel.cover); nothing else takes as long.
 ANSWER_SECONDS = 60.0
@@ -33,8 +33,8 @@ ANSWER_SECONDS = 60.0
 class AgentClient:
     """`async with AgentClient(path) as agent: await agent.workloads()`.
 
-    Every verb raises AgentUnreachable where nobody listens, and otherwise the class of error that the agent met, with
-    its text and remedy."""
+    Every verb raises AgentUnreachableError where nobody listens, and otherwise the class of error that the agent met,
+    with its text and remedy."""
 
     def __init__(self, socket: Path = DEFAULT_SOCKET) -> None:
         self.socket = socket
@@ -135,7 +135,8 @@ class AgentClient:
         body: dict[str, Any] | None = None,
         seconds: float | None = ANSWER_SECONDS,
     ) -> aiohttp.client._RequestContextManager:
-        assert self._session is not None, "AgentClient is used outside its `async with`"
+        if self._session is None:
+            raise RuntimeError("AgentClient is used outside its `async with`")
         return self._session.request(
             method,
             f"http://agent/v1/{path}",
@@ -156,8 +157,8 @@ class AgentClient:
                     remedy="see whether another program than the agent listens there",
                 )
 
-    def _unreachable(self, error: BaseException) -> AgentUnreachable:
-        return AgentUnreachable(
+    def _unreachable(self, error: BaseException) -> AgentUnreachableError:
+        return AgentUnreachableError(
             f"no agent answers on {self.socket}: {error or type(error).__name__}",
             remedy="start one with `jfe agent`, or name its socket with --socket",
         )

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from jfe_cni.errors import AgentAnswerError
+from jfe_cni.agent.faults import AgentAnswerError
 
 T = TypeVar("T")
 
@@ -17,9 +17,7 @@ def decode(report: type[T], value: object) -> T:
     """`value` (parsed JSON) as a `report`. Unknown fields are let through: a newer agent may say more.
 
     Raises AgentAnswerError where a field is absent or of another type."""
-    decoded = _decode(report, value, report.__name__)
-    assert isinstance(decoded, report)
-    return decoded
+    return _decode_fields(report, value, report.__name__)
 
 
 def _decode(wanted: Any, value: object, where: str) -> object:
@@ -27,38 +25,35 @@ def _decode(wanted: Any, value: object, where: str) -> object:
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         return _decode_fields(wanted, value, where)
     if origin is tuple:
-        if not isinstance(value, list):
-            raise _unfit(where, "a list")
         element = typing.get_args(wanted)[0]
-        return tuple(_decode(element, each, f"{where}[{index}]") for index, each in enumerate(value))
+        return tuple(_decode(element, each, f"{where}[{index}]") for index, each in enumerate(_list(value, where)))
     if origin in (types.UnionType, typing.Union):
-        choices = typing.get_args(wanted)
-        if value is None and type(None) in choices:
-            return None
-        (choice,) = (each for each in choices if each is not type(None))
-        return _decode(choice, value, where)
-    if origin is typing.Literal:
-        if value in typing.get_args(wanted):
-            return value
-        raise _unfit(where, "one of " + ", ".join(map(str, typing.get_args(wanted))))
+        (choice,) = (each for each in typing.get_args(wanted) if each is not type(None))
+        return None if value is None else _decode(choice, value, where)
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if wanted in (str, int, bool) and type(value) is wanted:
+    literal = origin is typing.Literal and value in typing.get_args(wanted)
+    if literal or (wanted in (str, int, bool) and type(value) is wanted):
         return value
     raise _unfit(where, getattr(wanted, "__name__", str(wanted)))
 
 
-def _decode_fields(wanted: type, value: object, where: str) -> object:
+def _list(value: object, where: str) -> list[object]:
+    if isinstance(value, list):
+        return value
+    raise _unfit(where, "a list")
+
+
+def _decode_fields(wanted: type[T], value: object, where: str) -> T:
     if not isinstance(value, Mapping):
         raise _unfit(where, "an object")
     hints = typing.get_type_hints(wanted)
     fields = {}
-    for field in dataclasses.fields(wanted):
+    for field in dataclasses.fields(wanted):  # type: ignore[arg-type]
         if field.name not in value and type(None) not in typing.get_args(hints[field.name]):
             raise _unfit(f"{where}.{field.name}", "present")
         fields[field.name] = _decode(hints[field.name], value.get(field.name), f"{where}.{field.name}")
-    built: object = wanted(**fields)
-    return built
+    return wanted(**fields)
 
 
 def _unfit(where: str, wanted: str) -> AgentAnswerError:

@@ -59,7 +59,7 @@ class Fields:
             return value
         raise self._wrong(name, "a number", value)
 
-    def flag(self, name: str, default: bool = False) -> bool:
+    def flag(self, name: str, *, default: bool = False) -> bool:
         value = self._fields.pop(name, None)
         if value is None:
             return default
@@ -68,27 +68,26 @@ class Fields:
         raise self._wrong(name, "true or false", value)
 
     def port(self, name: str) -> int | None:
-        return self._port(name, self.optional_integer(name))
+        value = self.optional_integer(name)
+        return None if value is None else self._port(name, value)
 
     def ports(self, name: str) -> tuple[int, ...]:
         ports: list[int] = []
-        for value in self.list(name):
+        for value in self.elements(name):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise self._wrong(name, "a list of ports", value)
-            port = self._port(name, value)
-            assert port is not None
-            ports.append(port)
+            ports.append(self._port(name, value))
         return tuple(ports)
 
     def texts(self, name: str) -> tuple[str, ...]:
         texts: list[str] = []
-        for value in self.list(name):
+        for value in self.elements(name):
             if not isinstance(value, str):
                 raise self._wrong(name, "a list of strings", value)
             texts.append(value)
         return tuple(texts)
 
-    def list(self, name: str) -> list[Any]:
+    def elements(self, name: str) -> list[Any]:
         """The list under `name`; empty where it is absent."""
         value = self._fields.pop(name, None)
         if value is None:
@@ -97,7 +96,7 @@ class Fields:
             return value
         raise self._wrong(name, "a list", value)
 
-    def object(self, name: str) -> Fields | None:
+    def nested(self, name: str) -> Fields | None:
         value = self._fields.pop(name, None)
         return None if value is None else Fields(value, f"{name} of {self.what}")
 
@@ -107,8 +106,8 @@ class Fields:
             unknown = ", ".join(sorted(self._fields))
             raise RequestError(f"{self.what} has unknown fields: {unknown}", remedy="remove them or mend the spelling")
 
-    def _port(self, name: str, value: int | None) -> int | None:
-        if value is not None and not 1 <= value <= 65535:
+    def _port(self, name: str, value: int) -> int:
+        if not 1 <= value <= 65535:
             raise self._wrong(name, "a port from 1 to 65535", value)
         return value
 

@@ -1,4 +1,4 @@
-"""What the agent's API takes and gives, as values: the daemon writes them, the client reads them, the command prints them.
+"""What the agent's API takes, as values: the client writes them, the daemon reads them.
 
 Each has `as_json()` (what goes over the socket) and a classmethod `of(Fields)` that parses it back.
 """
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from jfe_cni.agent.fields import Fields
 from jfe_cni.errors import RequestError
+from jfe_cni.rules.model import check_workload
 
 Mode = Literal["permissive", "strict"]
 Shape = Literal["namespace", "host"]
@@ -128,19 +129,21 @@ class Enrolment:
 
     @classmethod
     def of(cls, fields: Fields) -> Enrolment:
-        target = fields.object("target")
+        target = fields.nested("target")
         if target is None:
-            raise RequestError(f"{fields.what} names nothing to enrol", remedy="give target: netns, pid, cgroup or unit")
+            raise RequestError(
+                f"{fields.what} names nothing to enrol", remedy="give target: netns, pid, cgroup or unit"
+            )
         enrolment = cls(
             target=Target.of(target),
             mode=mode_of(fields.optional_text("mode") or "permissive"),
             name=fields.optional_text("name"),
             identity=fields.optional_text("identity"),
-            settings=WorkloadSettings.of(fields.object("settings")),
+            settings=WorkloadSettings.of(fields.nested("settings")),
         )
         fields.done()
         if enrolment.name is not None:
-            check_workload_id(enrolment.name)
+            check_workload(enrolment.name)
         return enrolment
 
 
@@ -205,13 +208,6 @@ def mode_of(text: str) -> Mode:
     if text == "strict":
         return "strict"
     raise RequestError(f"{text!r} is no mode", remedy="choose permissive or strict")
-
-
-def check_workload_id(text: str) -> str:
-    """The control protocol's form: `[a-z0-9-]`, 1 to 64 characters."""
-    if 1 <= len(text) <= 64 and all(letter in "abcdefghijklmnopqrstuvwxyz0123456789-" for letter in text):
-        return text
-    raise RequestError(f"{text!r} can't be a workload's name", remedy="use 1 to 64 of a-z, 0-9 and -")
 
 
 def socket_path(text: str) -> Path:

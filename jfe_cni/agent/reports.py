@@ -132,5 +132,3 @@ class DirectoryReport:
     cover: str
     excluded_ports: tuple[int, ...]
     source: str
-
-

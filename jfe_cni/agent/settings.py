@@ -9,14 +9,10 @@ from typing import Literal
 
 from jfe_cni.agent.objects import socket_path
 from jfe_cni.errors import RequestError
+from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE, Mark
 
 DEFAULT_STATE_DIR = Path("/var/lib/jfe")
 DEFAULT_SOCKET = Path("/run/jfe/agent.sock")
-# One bit that kube-proxy (0x4000, 0x8000), Calico (0xffff0000 by default), Cilium (0x0f00) and Docker leave free where
-# they don't share a namespace with us; configurable for where they do.
-DEFAULT_MARK = 0x0040_0000
-# "jf" in ASCII: a routing table number that nobody hands out by default (iproute2's rt_tables names 253 to 255).
-DEFAULT_TABLE = 29286
 
 
 def node_name() -> str:
@@ -38,7 +34,7 @@ class Settings:
     authority_dir: Path | None = None
     # A JSON or TOML file of directory entries, or one network a line; looked at each second for change.
     directory_file: Path | None = None
-    mark: int = DEFAULT_MARK
+    mark: int = DEFAULT_MARK_BIT
     table: int = DEFAULT_TABLE
     # Workers of the upgrader; None: as many as it has CPUs.
     workers: int | None = None
@@ -56,18 +52,17 @@ class Settings:
     def __post_init__(self) -> None:
         socket_path(str(self.socket))
         socket_path(str(self.upgrader_socket))
-        if self.mark <= 0 or self.mark >= 1 << 32 or self.mark & (self.mark - 1):
-            raise RequestError(f"the mark {self.mark:#x} is not one bit", remedy="choose a mark like 0x400000")
-        if not 1 <= self.table < 1 << 32 or self.table in (253, 254, 255):
-            raise RequestError(
-                f"{self.table} can't be our routing table", remedy="choose a number that `ip rule` does not show"
-            )
+        Mark(self.mark, self.table)
         if self.workers is not None and not 1 <= self.workers <= 1024:
             raise RequestError(f"{self.workers} workers can't be", remedy="choose 1 to 1024")
         if not self.node or len(self.node) > 64 or not all(c.isalnum() or c in "-._" for c in self.node):
             raise RequestError(
                 f"{self.node!r} can't be a node's name", remedy="use up to 64 letters, digits, dots and hyphens"
             )
+
+    @property
+    def packet_mark(self) -> Mark:
+        return Mark(self.mark, self.table)
 
     @property
     def upgrader_socket(self) -> Path:

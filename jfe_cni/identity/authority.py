@@ -1,0 +1,272 @@
+"""The certificate authority of a single host: a folder that only root can read, with one root or, while it is being
+rotated, two.
+
+    signing.pem   the root that signs, and its key        always
+    next.pem      the root that will sign, and its key    after `begin_rotation`, until `switch`
+    former.pem    the root that signed before             after `switch`, until `retire`
+
+Each step is one rename, and a crash between two of them leaves a folder that `load` understands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from jfe_cni.errors import IdentityError, RequestError
+from jfe_cni.identity import leaf
+from jfe_cni.identity.bundle import TrustBundle
+from jfe_cni.identity.csr import CheckedRequest, Names, check, request
+from jfe_cni.identity.spiffe import TrustDomain
+
+Clock = Callable[[], datetime]
+# A root is replaced by rotation, not by expiry; ten years outlive a host.
+ROOT_LIFE = timedelta(days=3650)
+
+_SIGNING, _NEXT, _FORMER = "signing.pem", "next.pem", "former.pem"
+
+
+class Phase(enum.Enum):
+    SINGLE = "single"
+    INTRODUCED = "introduced"
+    SWITCHED = "switched"
+
+
+@dataclass(frozen=True)
+class Root:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+
+class Authority:
+    """Signs leaves for one trust domain. Make one with `open_authority`."""
+
+    def __init__(self, folder: Path, domain: TrustDomain, clock: Clock) -> None:
+        self._folder = folder
+        self._domain = domain
+        self._clock = clock
+        self.reload()
+
+    def reload(self) -> None:
+        """Reads the folder anew: another agent that shares it may have rotated. Raises IdentityError."""
+        self._signing = _read_root(self._folder / _SIGNING, self._domain)
+        self._next = _read_root(self._folder / _NEXT, self._domain) if (self._folder / _NEXT).exists() else None
+        former = self._folder / _FORMER
+        self._former = _read_certificate(former, former.read_bytes(), self._domain) if former.exists() else None
+
+    @property
+    def phase(self) -> Phase:
+        if self._next is not None:
+            return Phase.INTRODUCED
+        return Phase.SINGLE if self._former is None else Phase.SWITCHED
+
+    @property
+    def trust_domain(self) -> TrustDomain:
+        return self._domain
+
+    @property
+    def signing_root(self) -> x509.Certificate:
+        return self._signing.certificate
+
+    @property
+    def bundle(self) -> TrustBundle:
+        """The root that signs first, then the other one of a rotation."""
+        introduced = None if self._next is None else self._next.certificate
+        return TrustBundle.of(self._signing.certificate, introduced, self._former)
+
+    def sign(self, checked: CheckedRequest) -> str:
+        """The certificate for a checked request, as PEM. Raises IdentityError where the root has expired or the id
+        belongs to another trust domain."""
+        now = self._clock()
+        root = self._signing
+        if checked.names.id.domain != self._domain:
+            raise IdentityError(
+                f"{checked.names.id} is of another trust domain than {self._domain}",
+                remedy="choose an identity of this trust domain",
+            )
+        if not root.certificate.not_valid_before_utc <= now < root.certificate.not_valid_after_utc:
+            raise IdentityError(
+                f"the authority's root is valid only from {root.certificate.not_valid_before_utc:%F %T} "
+                f"to {root.certificate.not_valid_after_utc:%F %T} UTC",
+                remedy="set the clock right, or rotate the authority: jfe ca rotate",
+            )
+        certificate = leaf.sign(leaf.template(checked, root.certificate, now), root.key)
+        return certificate.public_bytes(Encoding.PEM).decode()
+
+    def issue(self, names: Names) -> leaf.Leaf:
+        """A new key and its certificate, by way of a request that is checked like one from elsewhere."""
+        key = leaf.new_key()
+        certificate = self.sign(check(request(key, names), granted=names))
+        return leaf.load(certificate, leaf.key_pem(key), self.bundle, self._clock())
+
+    def begin_rotation(self) -> None:
+        """Makes a second root that is trusted from now on, and signs nothing yet."""
+        self._require(Phase.SINGLE, "a rotation is under way already")
+        _write(self._folder / _NEXT, _new_root(self._domain, self._clock()), replace=False)
+        self.reload()
+
+    def switch(self) -> None:
+        """The second root signs from now on; the first is trusted until `retire`, and its key is gone."""
+        self._require(Phase.INTRODUCED, "no second root has been introduced")
+        _write(self._folder / _FORMER, self._signing.certificate.public_bytes(Encoding.PEM), replace=True)
+        (self._folder / _NEXT).replace(self._folder / _SIGNING)
+        self.reload()
+
+    def retire(self) -> None:
+        """The former root is trusted no more."""
+        self._require(Phase.SWITCHED, "no former root waits to be retired")
+        (self._folder / _FORMER).unlink()
+        self.reload()
+
+    def _require(self, phase: Phase, otherwise: str) -> None:
+        self.reload()
+        if self.phase is not phase:
+            raise RequestError(
+                f"{otherwise} (the rotation is at: {self.phase.value})", remedy="the steps are begin, switch, retire"
+            )
+
+
+def open_authority(folder: Path, domain: TrustDomain, clock: Clock) -> Authority:
+    """The authority in `folder` (0700, made where absent; with a root of its own where there is none yet).
+
+    Raises IdentityError where others may read the folder or a file in it, and where what is there is unreadable."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_wide(folder)
+    signing = folder / _SIGNING
+    if not signing.exists():
+        # Another agent that shares the folder may be quicker: then its root is the one.
+        with contextlib.suppress(FileExistsError):
+            _write(signing, _new_root(domain, clock()), replace=False)
+    return Authority(folder, domain, clock)
+
+
+def _new_root(domain: TrustDomain, now: datetime) -> bytes:
+    """Key and self-signed certificate as PEM. The subject carries a number, so that two roots differ in name too."""
+    key = leaf.new_key()
+    serial = x509.random_serial_number()
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "JFE authority"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{str(domain)[:40]} {serial & 0xFFFFFFFF:08x}"),
+        ]
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(now - leaf.BACKDATE)
+        .not_valid_after(now + ROOT_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_signs_certificates(), critical=True)
+        # SPIFFE X509-SVID, section 4.1: a signing certificate names its trust domain, without a path.
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{domain}")]), critical=False
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return leaf.key_pem(key).encode() + certificate.public_bytes(Encoding.PEM)
+
+
+def _signs_certificates() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _read_root(path: Path, domain: TrustDomain) -> Root:
+    _refuse_wide(path)
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        raise IdentityError(
+            f"the authority's {path} can't be read: {error.strerror}", remedy="restore it from a backup"
+        ) from error
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise IdentityError(
+            f"the authority's key in {path} is unreadable", remedy="restore it from a backup"
+        ) from error
+    certificate = _read_certificate(path, pem, domain)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise IdentityError(
+            f"the key in {path} does not belong to the certificate beside it", remedy="restore the file from a backup"
+        )
+    return Root(certificate, key)
+
+
+def _read_certificate(path: Path, pem: bytes, domain: TrustDomain) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise IdentityError(
+            f"the authority's certificate in {path} is unreadable", remedy="restore it from a backup"
+        ) from error
+    if alternative.get_values_for_type(x509.UniformResourceIdentifier) != [f"spiffe://{domain}"]:
+        raise IdentityError(
+            f"the authority in {path.parent} is for another trust domain than {domain}",
+            remedy="name its trust domain in the settings, or choose another folder",
+        )
+    return certificate
+
+
+def _refuse_wide(path: Path) -> None:
+    """Others could read the key, or put one of theirs in its place."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise IdentityError(
+            f"the authority's {path} can't be read: {error.strerror}", remedy="restore it from a backup"
+        ) from error
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        narrow = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+        raise IdentityError(
+            f"{path} is open to others than its owner (mode {mode:04o})",
+            remedy=f"if nobody else has read it, chmod {narrow:04o} {path}; else make a new authority",
+        )
+    if status.st_uid != os.geteuid():
+        raise IdentityError(
+            f"{path} belongs to user {status.st_uid}, not to {os.geteuid()}", remedy=f"chown it: {path}"
+        )
+
+
+def _write(path: Path, content: bytes, *, replace: bool) -> None:
+    """Whole or not at all, 0600 from the first byte on. Raises FileExistsError unless it may replace."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            Path(name).replace(path)
+        else:
+            os.link(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
