@@ -45,8 +45,8 @@ impl Directory {
 
     pub fn remove(&mut self, network: Network, port: Option<u16>) -> Option<Entry> {
         match network.address() {
-            IpAddr::V4(address) => self.v4.remove(network.prefix(), (address.to_bits(), port)),
-            IpAddr::V6(address) => self.v6.remove(network.prefix(), (address.to_bits(), port)),
+            IpAddr::V4(address) => self.v4.remove(network.prefix(), &(address.to_bits(), port)),
+            IpAddr::V6(address) => self.v6.remove(network.prefix(), &(address.to_bits(), port)),
         }
     }
 
@@ -122,10 +122,10 @@ impl<Bits: Eq + Hash> Family<Bits> {
         self.lengths[at].1.insert(key, entry)
     }
 
-    fn remove(&mut self, prefix: u8, key: Key<Bits>) -> Option<Entry> {
+    fn remove(&mut self, prefix: u8, key: &Key<Bits>) -> Option<Entry> {
         let at = self.position(prefix).ok()?;
         let entries = &mut self.lengths[at].1;
-        let removed = entries.remove(&key);
+        let removed = entries.remove(key);
         if entries.is_empty() {
             self.lengths.remove(at);
         }

@@ -48,7 +48,7 @@ pub enum InboundNext {
 
 /// Decides with what is known; the answer holds until more is known.
 pub fn inbound(connection: &Inbound<'_>) -> InboundNext {
-    let Inbound { policy, port, source_covered, hello, application_spoke, .. } = *connection;
+    let Inbound { policy, port, source_covered, hello, .. } = *connection;
     if policy.excluded_inbound_ports.contains(&port) {
         return InboundNext::PassThrough(PassThrough::Excluded);
     }
@@ -66,23 +66,24 @@ pub fn inbound(connection: &Inbound<'_>) -> InboundNext {
         (Hello::NotTls, Mode::Permissive) => InboundNext::PassThrough(PassThrough::Plaintext),
         (Hello::NotTls, Mode::Strict) => InboundNext::Refuse(Refuse::Plaintext),
         (Hello::Nothing | Hello::Partial { .. }, Mode::Strict) => InboundNext::Await,
-        (Hello::Nothing | Hello::Partial { .. }, Mode::Permissive) if hears_first(connection) => InboundNext::Await,
-        (Hello::Nothing | Hello::Partial { .. }, Mode::Permissive) if application_spoke => {
-            InboundNext::PassThrough(PassThrough::ServerFirst)
-        }
-        (Hello::Nothing, Mode::Permissive) => InboundNext::ConnectApplicationAndWatch,
-        (Hello::Partial { .. }, Mode::Permissive) => InboundNext::Await,
+        (Hello::Nothing | Hello::Partial { .. }, Mode::Permissive) => without_hello(connection),
+    }
+}
+
+/// Permissive, and nothing has come that could be judged: may the application speak first?
+fn without_hello(connection: &Inbound<'_>) -> InboundNext {
+    let hears_first = connection.source_covered || connection.policy.await_hello_ports.contains(&connection.port);
+    match connection.hello {
+        _ if hears_first => InboundNext::Await,
+        _ if connection.application_spoke => InboundNext::PassThrough(PassThrough::ServerFirst),
+        Hello::Nothing => InboundNext::ConnectApplicationAndWatch,
+        _ => InboundNext::Await,
     }
 }
 
 /// Why a connection is refused whose [`InboundNext::Await`] has lasted too long.
 pub fn unfinished(hello: Hello<'_>) -> Refuse {
     if matches!(hello, Hello::Nothing) { Refuse::Silent } else { Refuse::HandshakeTimeout }
-}
-
-/// Whether the application may say nothing before the peer does, however long that takes.
-fn hears_first(connection: &Inbound<'_>) -> bool {
-    connection.source_covered || connection.policy.await_hello_ports.contains(&connection.port)
 }
 
 fn application(connection: &Inbound<'_>) -> Application {
