@@ -1,0 +1,183 @@
+//! Traffic secrets, and the keys that come from them (RFC 8446, sections 5.2, 5.3, 7.2 and 7.3).
+
+use aws_lc_rs::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf;
+use zeroize::Zeroizing;
+
+use crate::RecordError;
+use crate::record::{APPLICATION_DATA, HEADER, MAX_PLAINTEXT, TAG, TAIL, whole_record};
+
+/// Bytes of the longest secret: SHA-384's output.
+const MAX_SECRET: usize = 48;
+/// Bytes of the longest AEAD key.
+const MAX_KEY: usize = 32;
+/// What each label of TLS 1.3 begins with (RFC 8446, section 7.1).
+const PREFIX: &[u8] = b"tls13 ";
+
+/// A cipher suite of TLS 1.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    Aes128GcmSha256,
+    Aes256GcmSha384,
+    ChaCha20Poly1305Sha256,
+}
+
+impl Suite {
+    pub(crate) fn of(suite: rustls::CipherSuite) -> Option<Self> {
+        match suite {
+            rustls::CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Self::Aes128GcmSha256),
+            rustls::CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Self::Aes256GcmSha384),
+            rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Self::ChaCha20Poly1305Sha256),
+            _ => None,
+        }
+    }
+
+    /// The name in IANA's registry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aes128GcmSha256 => "TLS_AES_128_GCM_SHA256",
+            Self::Aes256GcmSha384 => "TLS_AES_256_GCM_SHA384",
+            Self::ChaCha20Poly1305Sha256 => "TLS_CHACHA20_POLY1305_SHA256",
+        }
+    }
+
+    fn aead(self) -> &'static aead::Algorithm {
+        match self {
+            Self::Aes128GcmSha256 => &aead::AES_128_GCM,
+            Self::Aes256GcmSha384 => &aead::AES_256_GCM,
+            Self::ChaCha20Poly1305Sha256 => &aead::CHACHA20_POLY1305,
+        }
+    }
+
+    fn hkdf(self) -> hkdf::Algorithm {
+        match self {
+            Self::Aes128GcmSha256 | Self::ChaCha20Poly1305Sha256 => hkdf::HKDF_SHA256,
+            Self::Aes256GcmSha384 => hkdf::HKDF_SHA384,
+        }
+    }
+
+    fn secret_length(self) -> usize {
+        self.hkdf().hmac_algorithm().digest_algorithm().output_len()
+    }
+}
+
+/// One direction's traffic secret: with the sequence number it is all that a direction consists of.
+/// Erased when it is dropped.
+#[derive(Clone)]
+pub struct Secret {
+    suite: Suite,
+    bytes: Zeroizing<[u8; MAX_SECRET]>,
+}
+
+impl Secret {
+    /// `None` if the suite's secrets have another length.
+    pub fn new(suite: Suite, secret: &[u8]) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; MAX_SECRET]);
+        if secret.len() != suite.secret_length() {
+            return None;
+        }
+        bytes[..secret.len()].copy_from_slice(secret);
+        Some(Self { suite, bytes })
+    }
+
+    /// HKDF-Expand-Label with an empty context (RFC 8446, section 7.1).
+    fn expand(&self, label: &[u8], out: &mut [u8]) {
+        let secret = hkdf::Prk::new_less_safe(self.suite.hkdf(), &self.bytes[..self.suite.secret_length()]);
+        let [.., high, low] = out.len().to_be_bytes();
+        let [.., label_length] = (PREFIX.len() + label.len()).to_be_bytes();
+        secret
+            .expand(&[&[high, low, label_length], PREFIX, label, &[0]], Length(out.len()))
+            .and_then(|expanded| expanded.fill(out))
+            .expect("HKDF expands to 255 hashes, and at most one is asked for");
+    }
+
+    fn next(&self) -> Self {
+        let mut next = self.clone();
+        self.expand(b"traffic upd", &mut next.bytes[..self.suite.secret_length()]);
+        next
+    }
+}
+
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+/// What protects, or opens, one direction's records.
+pub(crate) struct Keys {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    sequence: u64,
+    secret: Secret,
+}
+
+impl Keys {
+    pub(crate) fn new(secret: Secret, sequence: u64) -> Self {
+        let algorithm = secret.suite.aead();
+        let mut key = Zeroizing::new([0; MAX_KEY]);
+        let key = &mut key[..algorithm.key_len()];
+        let mut iv = [0; NONCE_LEN];
+        secret.expand(b"key", key);
+        secret.expand(b"iv", &mut iv);
+        let key = UnboundKey::new(algorithm, key).expect("the key has the algorithm's own length");
+        Self { key: LessSafeKey::new(key), iv, sequence, secret }
+    }
+
+    /// Turns to the next secret; the old one is erased.
+    pub(crate) fn update(&mut self) {
+        *self = Self::new(self.secret.next(), 0);
+    }
+
+    /// Number of the next record under the present key.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn nonce(&mut self) -> Nonce {
+        let mut nonce = self.iv;
+        for (byte, number) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= number;
+        }
+        self.sequence += 1;
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    /// Makes the `length` bytes at `record[HEADER..]` a record of inner type `content`; its length is returned.
+    pub(crate) fn seal(&mut self, content: u8, record: &mut [u8], length: usize) -> usize {
+        assert!(length <= MAX_PLAINTEXT, "a record holds {MAX_PLAINTEXT} bytes at most, not {length}");
+        let (record, _) = record.split_at_mut(HEADER + length + TAIL);
+        let (header, body) = record.split_at_mut(HEADER);
+        let [.., high, low] = (length + TAIL).to_be_bytes();
+        header.copy_from_slice(&[APPLICATION_DATA, 3, 3, high, low]);
+        let nonce = self.nonce();
+        let (plaintext, tag) = body.split_at_mut(length + 1);
+        plaintext[length] = content;
+        let made = self
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(header), plaintext)
+            .expect("AEADs refuse only what is longer than any record");
+        tag.copy_from_slice(made.as_ref());
+        HEADER + length + TAIL
+    }
+
+    /// Opens one whole record in place: its inner type, and the length of the plaintext at `record[HEADER..]`.
+    pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<(u8, usize), RecordError> {
+        if whole_record(record)? != Some(record.len()) {
+            return Err(RecordError::Malformed);
+        }
+        let nonce = self.nonce();
+        let (header, body) = record.split_at_mut(HEADER);
+        let opened = self.key.open_in_place(nonce, Aad::from(header), body).map_err(|_| RecordError::BadMac)?;
+        if opened.len() > MAX_PLAINTEXT + 1 {
+            return Err(RecordError::Overflow);
+        }
+        // Zeros after the type are padding (RFC 8446, section 5.4).
+        let length = opened.iter().rposition(|&byte| byte != 0).ok_or(RecordError::UnexpectedMessage)?;
+        Ok((opened[length], length))
+    }
+}
+
+const _: () = assert!(TAG == 16 && MAX_PLAINTEXT + TAIL <= u16::MAX as usize);
