@@ -10,7 +10,10 @@ SUFFIXES = {".py", ".rs", ".sh"}
 
 def main() -> int:
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=True, text=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+        text=True,
     )
     too_long = 0
     for name in filter(None, listed.stdout.split("\0")):
