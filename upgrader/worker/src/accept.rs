@@ -1,0 +1,117 @@
+//! Taking connections from the workloads' listeners.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use jfe_control::message::{Direction, Phase};
+use jfe_relay::{Connection, Side};
+use rustix::io::Errno;
+
+use crate::connections::{Entry, Reported, Source};
+use crate::socket::{self, Accepted};
+use crate::worker::{Worker, register};
+
+/// Connections taken from one listener in a turn.
+const PER_TURN: usize = 32;
+
+impl Worker {
+    /// A share of what waits at each listener.
+    pub fn accept_all(&mut self) {
+        if !self.accept_pending {
+            return;
+        }
+        self.accept_pending = false;
+        self.descriptors_exhausted = false;
+        for index in self.workloads.indices() {
+            let places = self.workloads.get_mut(index).map_or(0, |workload| workload.listeners.len());
+            for place in 0..places {
+                self.accept_some(index, place);
+            }
+        }
+    }
+
+    fn accept_some(&mut self, index: usize, place: usize) {
+        for _ in 0..PER_TURN {
+            let Some(workload) = self.workloads.get_mut(index) else { return };
+            let shape = workload.shape;
+            let listener = &mut workload.listeners[place];
+            if !listener.pending {
+                return;
+            }
+            let direction = listener.direction;
+            let outbound = direction == Direction::Outbound;
+            match socket::accept(listener.socket.as_fd(), outbound, shape, listener.port) {
+                Ok(Some(accepted)) => self.take_in(index, direction, accepted),
+                Ok(None) | Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => {
+                    listener.pending = false;
+                    return;
+                }
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM: what waits stays in the listener's queue until something ends.
+                Err(_) => {
+                    self.accept_pending = true;
+                    self.descriptors_exhausted = true;
+                    return;
+                }
+            }
+        }
+        self.accept_pending = true;
+    }
+
+    fn take_in(&mut self, workload: usize, direction: Direction, accepted: Accepted) {
+        let Accepted { socket, source, destination, own_listener } = accepted;
+        let admitted = match direction {
+            Direction::Outbound => false,
+            Direction::Inbound => {
+                let covered = self.directory.covers_source(source.ip());
+                if self.refused_at_the_door(source.ip(), covered) {
+                    // Nothing is known of it but its address: RST, and a count.
+                    socket::reset(socket);
+                    return;
+                }
+                !covered
+            }
+        };
+        let (connection, side) = match direction {
+            Direction::Outbound => (Connection::outbound(), Side::Application),
+            Direction::Inbound => (Connection::inbound(), Side::Wire),
+        };
+        let number = self.next_number;
+        self.next_number += 1;
+        let mut entry = Box::new(Entry {
+            connection,
+            application: None,
+            wire: None,
+            workload,
+            direction,
+            source,
+            destination,
+            own_listener,
+            number,
+            admitted,
+            dial_under_way: false,
+            armed: 0,
+            queued_again: false,
+            reached: self.now,
+            moved: self.now,
+            report: Reported::default(),
+        });
+        entry.put(side, socket);
+        self.tell_event(&mut entry, Phase::Open);
+        let index = self.connections.insert(entry);
+        let registered = match self.connections.get_mut(index).and_then(|entry| entry.socket(side)) {
+            Some(socket) => register(self.poll.registry(), socket, Source::Socket(index, side)).is_ok(),
+            None => false,
+        };
+        if registered {
+            self.resume(index);
+        } else {
+            self.end_refused(index, jfe_decide::Refuse::Exhausted);
+        }
+    }
+
+    /// Sources that the directory calls covered are counted by nobody: they may well open thousands at once.
+    fn refused_at_the_door(&mut self, source: IpAddr, covered: bool) -> bool {
+        !covered && self.admission.admit(source).is_err()
+    }
+}
