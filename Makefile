@@ -40,6 +40,7 @@ check: .venv/stamp
 	python dev/file_size.py
 
 bench: packages-demo packages-bench build
+	dev/as-caller cargo build --release --locked --package jfe-load
 	dev/as-root .venv/bin/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 build: .venv/stamp

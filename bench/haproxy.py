@@ -20,12 +20,12 @@ SERVER_NAME = "server.bench"
 FRAME = """\
 global
     nbthread 1
-    maxconn 20000
-    ssl-default-bind-options ssl-min-ver TLSv1.3 {bind_options}
-    ssl-default-server-options ssl-min-ver TLSv1.3 {server_options}
+    maxconn 4000
+    ssl-default-bind-options ssl-min-ver TLSv1.3
+    ssl-default-server-options ssl-min-ver TLSv1.3
 defaults
     mode tcp
-    maxconn 20000
+    maxconn 4000
     timeout connect 10s
     timeout client 1h
     timeout server 1h
@@ -33,11 +33,12 @@ defaults
 CLIENT_SIDE = """\
 listen bench
     bind 127.0.0.1:{port}
-    server wire {address}:{wire} ssl crt {folder}/client.pem ca-file {folder}/ca.pem verify required verifyhost {name}
+    default-server ssl verify required verifyhost {name} {options}
+    server wire {address}:{wire} crt {keys}/client.pem ca-file {keys}/ca.pem
 """
 SERVER_SIDE = """\
 listen bench
-    bind {address}:{wire} ssl crt {folder}/server.pem ca-file {folder}/ca.pem verify required
+    bind {address}:{wire} ssl crt {keys}/server.pem ca-file {keys}/ca.pem verify required {options}
     server application 127.0.0.1:{port}
 """
 
@@ -62,15 +63,22 @@ async def haproxy(
 ) -> Way:
     """Starts the pair; it ends with `programs`. `folder` has the keys, see `make_keys`."""
     sides = (
-        (server, SERVER_SIDE, variant.wire, SERVER_PORT),
-        (client, CLIENT_SIDE, variant.port, variant.port),
+        (server, SERVER_SIDE, variant.wire, SERVER_PORT, variant.bind_options),
+        (client, CLIENT_SIDE, variant.port, variant.port, variant.server_options),
     )
     started = []
-    for host, side, listens, port in sides:
+    for host, side, listens, port, options in sides:
         config = folder / f"{host.name}-{variant.port}.cfg"
         config.write_text(
-            FRAME.format(bind_options=variant.bind_options, server_options=variant.server_options)
-            + side.format(port=port, wire=variant.wire, address=server.address, folder=folder, name=SERVER_NAME)
+            FRAME
+            + side.format(
+                port=port,
+                wire=variant.wire,
+                address=server.address,
+                keys=folder,
+                name=SERVER_NAME,
+                options=options,
+            )
         )
         program = await programs.start(
             host, f"{variant.name} of {host.name}".replace(",", ""), "haproxy", "-db", "-f", str(config)
