@@ -11,7 +11,7 @@ use crate::exchange::Exchange;
 use crate::keys::Suite;
 use crate::record::{HEADER, MAX_RECORD, first_record, may_begin_tls};
 use crate::side::{Advance, Side};
-use crate::{Expectation, HandshakeError, Opener, Peer, Sealer, Secret, Sender};
+use crate::{Expectation, HandshakeError, Opener, Peer, Role, Sealer, Secret};
 
 /// Bytes that a peer may have waiting for the handshake; more means that it sends what no handshake needs.
 const MAX_INPUT: usize = 64 << 10;
@@ -99,10 +99,7 @@ impl Handshake {
         }
         while !self.complete {
             match self.advance() {
-                Ok(Advance::Read(bytes)) => {
-                    self.input.drain(..bytes);
-                    self.shown -= bytes;
-                }
+                Ok(Advance::Wrote | Advance::Went) => {}
                 Ok(Advance::Blocked) if self.show_next_record() => {}
                 Ok(Advance::Blocked) if self.input.len() > MAX_INPUT => {
                     let error = HandshakeError::Failed(format!("the peer sent more than {MAX_INPUT} bytes for it"));
@@ -111,11 +108,9 @@ impl Handshake {
                 Ok(Advance::Blocked) => return Ok(Progress::WantsInput),
                 Ok(Advance::Complete) => self.check_protocol()?,
                 Err(error) => {
-                    let (error, side) = self.fail(error);
-                    if let Some(mut side) = side {
-                        while let Ok(Advance::Read(_)) = side.advance(&mut [], &mut self.output) {}
-                    }
-                    return Err(error);
+                    // Whatever alert there is comes out now.
+                    while let Ok(Advance::Wrote) = self.advance() {}
+                    return Err(self.fail(error).0);
                 }
             }
         }
@@ -124,10 +119,10 @@ impl Handshake {
 
     /// The keys of a complete handshake. Nothing of rustls remains.
     pub fn finish(mut self) -> Result<Finished, HandshakeError> {
+        let side = self.side?;
         if !self.complete {
             return Err(HandshakeError::Failed("it is not complete".into()));
         }
-        let side = self.side?;
         let state = side.state();
         let key_exchange = match state.negotiated_key_exchange_group().map(SupportedKxGroup::name) {
             Some(NamedGroup::X25519MLKEM768) => "X25519MLKEM768",
@@ -153,7 +148,10 @@ impl Handshake {
     fn advance(&mut self) -> Result<Advance, HandshakeError> {
         let side = self.side.as_mut().map_err(|error| error.clone())?;
         let (input, output) = (&mut self.input[..self.shown], &mut self.output);
-        Ok(self.exchange.lend(|| side.advance(input, output))?)
+        let (done_with, advance) = self.exchange.lend(|| side.advance(input, output));
+        self.input.drain(..done_with);
+        self.shown -= done_with;
+        Ok(advance?)
     }
 
     /// Lets rustls see one record more, if one is there.
@@ -202,8 +200,8 @@ fn take_over(side: Side, exchange: &mut Exchange) -> Result<(Suite, Sealer, Open
     let sender = side.peer();
     let (sent, received) = side.into_sequences()?;
     let (own, peers) = match sender {
-        Sender::Server => (client, server),
-        Sender::Client => (server, client),
+        Role::Server => (client, server),
+        Role::Client => (server, client),
     };
     Ok((suite, Sealer::new(own, sent), Opener::new(peers, received, sender)))
 }

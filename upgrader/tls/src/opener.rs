@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::RecordError;
 use crate::keys::{Keys, Secret};
 use crate::message::Messages;
+use crate::peer::Role;
 use crate::record::{ALERT, APPLICATION_DATA, HANDSHAKE, HEADER};
 
 /// Records in a row that may carry no data: a peer that sends more only costs us work.
@@ -15,18 +16,11 @@ const CLOSE_NOTIFY: u8 = 0;
 /// Says why a `close_notify` follows (RFC 8446, section 6.1).
 const USER_CANCELED: u8 = 90;
 
-/// Who sends in this direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    Client,
-    Server,
-}
-
 /// Opens what comes from the peer.
 pub struct Opener {
     keys: Keys,
     messages: Messages,
-    sender: Sender,
+    sender: Role,
     records_without_data: u8,
     closed: bool,
 }
@@ -47,7 +41,7 @@ pub enum Opened {
 
 impl Opener {
     /// `sequence` is the number of the next record under `secret`.
-    pub fn new(secret: Secret, sequence: u64, sender: Sender) -> Self {
+    pub fn new(secret: Secret, sequence: u64, sender: Role) -> Self {
         let keys = Keys::new(secret, sequence);
         Self { keys, messages: Messages::default(), sender, records_without_data: 0, closed: false }
     }
@@ -80,7 +74,7 @@ impl Opener {
     }
 
     fn read_messages(&mut self, messages: &[u8]) -> Result<Opened, RecordError> {
-        match self.messages.read(messages, self.sender == Sender::Server)? {
+        match self.messages.read(messages, self.sender == Role::Server)? {
             None => Ok(Opened::Nothing),
             Some(answer_requested) => {
                 self.keys.update();

@@ -4,6 +4,13 @@ use std::net::IpAddr;
 
 use crate::{HandshakeError, SpiffeId};
 
+/// Which part of the handshake one plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Client,
+    Server,
+}
+
 /// A peer whose certificate was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {

@@ -5,20 +5,27 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CommonState, Error};
 
-use crate::opener::Sender;
+use crate::peer::Role;
 
 pub(crate) enum Side {
     Client(Box<UnbufferedClientConnection>),
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// How far rustls came with what it was given.
+/// What rustls did with what it was shown.
 pub(crate) enum Advance {
-    /// So many bytes at the head of the input are done with.
-    Read(usize),
+    /// Appended to the output.
+    Wrote,
+    /// Something that needs nothing of us.
+    Went,
+    /// It needs more.
     Blocked,
     Complete,
 }
+
+/// Bytes at the head of the input that are done with, and how far it came. They are to be taken away in any case, and
+/// the rest kept in its place: rustls remembers by position what of it it has read, and panics if that is gone.
+pub(crate) type Advanced = (usize, Result<Advance, Error>);
 
 impl Side {
     pub(crate) fn state(&self) -> &CommonState {
@@ -28,15 +35,15 @@ impl Side {
         }
     }
 
-    pub(crate) fn peer(&self) -> Sender {
+    pub(crate) fn peer(&self) -> Role {
         match self {
-            Self::Client(_) => Sender::Server,
-            Self::Server(_) => Sender::Client,
+            Self::Client(_) => Role::Server,
+            Self::Server(_) => Role::Client,
         }
     }
 
     /// One state of rustls' state machine; what is to be sent is appended to `output`.
-    pub(crate) fn advance(&mut self, input: &mut [u8], output: &mut Vec<u8>) -> Result<Advance, Error> {
+    pub(crate) fn advance(&mut self, input: &mut [u8], output: &mut Vec<u8>) -> Advanced {
         match self {
             Self::Client(client) => handle(client.process_tls_records(input), output),
             Self::Server(server) => handle(server.process_tls_records(input), output),
@@ -53,26 +60,28 @@ impl Side {
     }
 }
 
-fn handle<Data>(status: UnbufferedStatus<'_, '_, Data>, output: &mut Vec<u8>) -> Result<Advance, Error> {
-    let advance = Advance::Read(status.discard);
-    match status.state? {
+fn handle<Data>(status: UnbufferedStatus<'_, '_, Data>, output: &mut Vec<u8>) -> Advanced {
+    (status.discard, status.state.and_then(|state| handle_state(state, output)))
+}
+
+fn handle_state<Data>(state: ConnectionState<'_, '_, Data>, output: &mut Vec<u8>) -> Result<Advance, Error> {
+    match state {
         ConnectionState::EncodeTlsData(mut message) => {
             let start = output.len();
             if let Err(EncodeError::InsufficientSize(size)) = message.encode(&mut []) {
                 output.resize(start + size.required_size, 0);
                 message.encode(&mut output[start..]).map_err(|error| Error::General(error.to_string()))?;
             }
-            Ok(advance)
+            Ok(Advance::Wrote)
         }
         ConnectionState::TransmitTlsData(flight) => {
             flight.done();
-            Ok(advance)
+            Ok(Advance::Went)
         }
-        ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) if status.discard > 0 => Ok(advance),
         ConnectionState::BlockedHandshake => Ok(Advance::Blocked),
         ConnectionState::WriteTraffic(_) => Ok(Advance::Complete),
         // Records after the peer's Finished are never shown to rustls, and early data is not offered.
-        ConnectionState::PeerClosed | ConnectionState::Closed => Err(Error::General("closed by the peer".into())),
+        ConnectionState::PeerClosed | ConnectionState::Closed => Err(Error::General("the peer closed it".into())),
         other => Err(Error::General(format!("unexpected state {other:?}"))),
     }
 }

@@ -12,14 +12,7 @@ use rustls::{RootCertStore, server::VerifierBuilderError};
 use crate::certificate::{Leaf, read_validity};
 use crate::error::CertificateFault;
 use crate::remembered::Fingerprint;
-use crate::{HandshakeError, Peer, RememberedCertificates, TrustDomain};
-
-/// As what a peer shows its certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Client,
-    Server,
-}
+use crate::{HandshakeError, Peer, RememberedCertificates, Role, TrustDomain};
 
 /// Whom an endpoint trusts.
 #[derive(Debug)]

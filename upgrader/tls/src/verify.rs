@@ -9,7 +9,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 
 use crate::exchange::Exchange;
-use crate::trust::{Role, Trust};
+use crate::peer::Role;
+use crate::trust::Trust;
 
 #[derive(Debug)]
 pub(crate) struct Verifier(pub(crate) Arc<Trust>);
