@@ -20,6 +20,7 @@ pub enum Side {
 }
 
 impl Side {
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Application => Self::Wire,
@@ -39,9 +40,16 @@ pub enum Action<'a> {
     Dial(Side),
     /// Find out whether the application speaks TLS; then [`crate::Connection::learnt`].
     Learn,
-    Receive { side: Side, space: Space<'a> },
+    Receive {
+        side: Side,
+        space: Space<'a>,
+    },
     /// `more`: a FIN follows at once, so alert and FIN may share a packet.
-    Send { side: Side, parts: Parts<'a>, more: bool },
+    Send {
+        side: Side,
+        parts: Parts<'a>,
+        more: bool,
+    },
     /// No more will be sent to this side (FIN).
     Shutdown(Side),
     End(End),

@@ -71,6 +71,7 @@ impl Sockets {
 
 /// What a phase before the relay wants next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, on the stack")]
 pub enum Turn {
     Wait,
     Dial,
@@ -84,6 +85,7 @@ pub enum Turn {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every connection is a relay for nearly all its life")]
 pub enum Phase {
     Outbound(Box<Outbound>),
     Inbound(Box<Inbound>),
@@ -315,7 +317,7 @@ impl Connection {
 
     fn move_bytes(&mut self, pool: &mut Pool) -> Action<'_> {
         match &mut self.phase {
-            Phase::Relay(relay) => relay.next(&self.sockets.application, &self.sockets.wire, pool),
+            Phase::Relay(relay) => relay.next(self.sockets.application, self.sockets.wire, pool),
             Phase::Over(end) => Action::End(*end),
             _ => Action::Wait,
         }

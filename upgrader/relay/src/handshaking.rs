@@ -64,7 +64,11 @@ impl Handshaking {
         let unsent = self.sent < self.output().len();
         match self.failed {
             _ if unsent => {
-                if sockets.wire.writable { Turn::Send } else { Turn::Wait }
+                if sockets.wire.writable {
+                    Turn::Send
+                } else {
+                    Turn::Wait
+                }
             }
             Some(reason) => {
                 progress.decision = Some(Decision::Refuse(reason));

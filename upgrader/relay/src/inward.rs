@@ -2,7 +2,7 @@
 
 use jfe_tls::{HEADER, Opened, Opener, RecordError, whole_record};
 
-use crate::action::{Parts, Received, RECORDS, Space};
+use crate::action::{Parts, RECORDS, Received, Space};
 use crate::buffer::Pool;
 use crate::relay::{Flow, Ready, Step};
 
@@ -42,8 +42,8 @@ pub struct Noticed {
 impl Inward {
     /// `head`: plaintext that is there already; `unread`: bytes of the wire that are not decrypted yet.
     pub fn new(head: Vec<u8>, unread: Vec<u8>, closed: bool) -> Self {
-        let mut flow = Flow::new(head);
-        flow.ending = closed;
+        let bytes = head.len() as u64;
+        let flow = Flow { head, bytes, ending: closed, ..Flow::default() };
         Self { flow, rest: unread, ..Self::default() }
     }
 
@@ -61,7 +61,7 @@ impl Inward {
         self.decrypt(opener)
     }
 
-    pub fn step(&mut self, wire: &Ready, application: &Ready) -> Step {
+    pub fn step(&mut self, wire: Ready, application: Ready) -> Step {
         self.flow.step(wire, application)
     }
 
@@ -99,13 +99,14 @@ impl Inward {
         match (received, opener) {
             (Received::Bytes(count), Some(opener)) => {
                 self.fill += count;
-                noticed = self.decrypt(opener)?;
                 self.flow.account(count, capacity);
+                noticed = self.decrypt(opener)?;
             }
             (Received::Bytes(count), None) => {
                 if let Some(buffer) = &mut self.flow.buffer {
                     buffer.ranges.push((0, u32::try_from(count).unwrap_or(0)));
                 }
+                self.flow.bytes += count as u64;
                 self.flow.account(count, capacity);
             }
             (Received::End, Some(_)) => return Err(Broken::Truncated),
@@ -124,6 +125,7 @@ impl Inward {
                 Opened::Data(range) if !range.is_empty() => {
                     let start = u32::try_from(self.open + range.start).unwrap_or(0);
                     buffer.ranges.push((start, u32::try_from(range.len()).unwrap_or(0)));
+                    self.flow.bytes += range.len() as u64;
                 }
                 Opened::Data(_) | Opened::Nothing => {}
                 Opened::KeyUpdate { answer_requested } => noticed.answer_key_update |= answer_requested,

@@ -2,7 +2,7 @@
 
 use jfe_tls::{HEADER, MAX_PLAINTEXT, STRIDE, Sealer, TAIL};
 
-use crate::action::{Parts, Received, RECORDS, Space};
+use crate::action::{Parts, RECORDS, Received, Space};
 use crate::buffer::{Buffer, Pool};
 use crate::relay::{Flow, Ready, Step};
 
@@ -47,7 +47,7 @@ impl Outward {
         self.flow.turn_left = TURN;
     }
 
-    pub fn step(&mut self, application: &Ready, wire: &Ready, sealer: Option<&mut Sealer>) -> Step {
+    pub fn step(&mut self, application: Ready, wire: Ready, sealer: Option<&mut Sealer>) -> Step {
         if self.answer_key_update && !self.flow.pending() {
             if let Some(sealer) = sealer {
                 sealer.key_update(false, &mut self.flow.head);
@@ -74,10 +74,12 @@ impl Outward {
         self.head_waits = false;
         match (received, sealer) {
             (Received::Bytes(count), Some(sealer)) => {
+                self.flow.bytes += count as u64;
                 self.seal(count, sealer);
                 self.flow.account(count, capacity);
             }
             (Received::Bytes(count), None) => {
+                self.flow.bytes += count as u64;
                 if let Some(buffer) = &mut self.flow.buffer {
                     push(buffer, 0, count);
                 }

@@ -64,7 +64,7 @@ impl Flow {
         self.head_sent < self.head.len() || self.ranges_left() > 0
     }
 
-    pub fn step(&self, source: &Ready, sink: &Ready) -> Step {
+    pub fn step(&self, source: Ready, sink: Ready) -> Step {
         if self.done {
             Step::Done
         } else if self.pending() {
@@ -93,7 +93,6 @@ impl Flow {
     }
 
     pub fn account(&mut self, count: usize, capacity: usize) {
-        self.bytes += count as u64;
         self.large = count == capacity;
         self.turn_left = self.turn_left.saturating_sub(count);
     }
@@ -152,7 +151,10 @@ pub struct Relay {
 impl Relay {
     /// `outward` and `inward`: what was read from application and wire before the decision.
     pub fn plain(outward: Vec<u8>, inward: Vec<u8>) -> Self {
-        Self::new(Outward::new(outward, false), Inward::new(inward, Vec::new(), false), None)
+        let bytes = outward.len() as u64;
+        let mut outward = Outward::new(outward, false);
+        outward.flow().bytes = bytes;
+        Self::new(outward, Inward::new(inward, Vec::new(), false), None)
     }
 
     pub fn sealed(finished: jfe_tls::Finished, pool: &mut Pool) -> Self {
@@ -169,8 +171,6 @@ impl Relay {
     fn new(mut outward: Outward, mut inward: Inward, keys: Option<Box<Keys>>) -> Self {
         outward.begin_turn();
         inward.begin_turn();
-        outward.flow().bytes = if keys.is_some() { 0 } else { outward.flow().head.len() as u64 };
-        inward.flow().bytes = inward.flow().head.len() as u64;
         Self { outward, inward, keys, asked: 0, reset: false, broken: None }
     }
 
@@ -193,7 +193,7 @@ impl Relay {
         }
     }
 
-    pub fn next(&mut self, application: &Ready, wire: &Ready, pool: &mut Pool) -> Action<'_> {
+    pub fn next(&mut self, application: Ready, wire: Ready, pool: &mut Pool) -> Action<'_> {
         if self.reset {
             return Action::End(End::Reset);
         }

@@ -21,7 +21,7 @@ mod privilege;
 mod process;
 mod root;
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::RawFd;
 
 use rustix::process::{Pid, getppid};
 
@@ -54,12 +54,12 @@ pub fn open() -> Result<Opened, SandboxError> {
 /// Gives up everything but descriptors 0, 1 and 2 and those in `keep`. Any other that is open is an error, as is any
 /// step that the kernel refuses: the process must then end. Needs root, `/proc`, and one thread. What a panic says is
 /// sent to descriptor 2 from now on, if that is a socket.
-pub fn close(opened: &Opened, keep: &[BorrowedFd<'_>]) -> Result<Closed, SandboxError> {
+pub fn close(opened: &Opened, keep: &[RawFd]) -> Result<Closed, SandboxError> {
     process::check_threads()?;
     let clock_by_system_call = !clock::is_read_without_system_call();
     let program = filter::program(clock_by_system_call)?;
     last_words::by_sendmsg();
-    let kept: Vec<i32> = keep.iter().map(AsRawFd::as_raw_fd).chain(0..=2).collect();
+    let kept: Vec<i32> = keep.iter().copied().chain(0..=2).collect();
     process::check_descriptors(&kept)?;
     root::leave_file_system()?;
     privilege::drop_all()?;

@@ -48,6 +48,7 @@ impl From<Token> for Source {
 
 /// A connection with its sockets.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about four different things")]
 pub struct Entry {
     pub connection: Connection,
     pub application: Option<OwnedFd>,
@@ -104,43 +105,43 @@ impl Entry {
 /// same batch may still name it.
 #[derive(Debug)]
 pub struct Slots<T> {
-    slots: Vec<Option<T>>,
+    items: Vec<Option<T>>,
     free: Vec<usize>,
     freed: Vec<usize>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), freed: Vec::new() }
+        Self { items: Vec::new(), free: Vec::new(), freed: Vec::new() }
     }
 }
 
 impl<T> Slots<T> {
     pub fn insert(&mut self, item: T) -> usize {
         if let Some(index) = self.free.pop() {
-            self.slots[index] = Some(item);
+            self.items[index] = Some(item);
             index
         } else {
-            self.slots.push(Some(item));
-            self.slots.len() - 1
+            self.items.push(Some(item));
+            self.items.len() - 1
         }
     }
 
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.slots.get_mut(index)?.as_mut()
+        self.items.get_mut(index)?.as_mut()
     }
 
     /// Takes the item out for a while, or for good; then say [`Slots::free`].
     pub fn take(&mut self, index: usize) -> Option<T> {
-        self.slots.get_mut(index)?.take()
+        self.items.get_mut(index)?.take()
     }
 
     pub fn put_back(&mut self, index: usize, item: T) {
-        self.slots[index] = Some(item);
+        self.items[index] = Some(item);
     }
 
     pub fn free(&mut self, index: usize) {
-        self.slots[index] = None;
+        self.items[index] = None;
         self.freed.push(index);
     }
 
@@ -149,10 +150,10 @@ impl<T> Slots<T> {
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
-        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| slot.as_mut().map(|item| (index, item)))
+        self.items.iter_mut().enumerate().filter_map(|(index, slot)| slot.as_mut().map(|item| (index, item)))
     }
 
     pub fn indices(&self) -> Vec<usize> {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some()).map(|(index, _)| index).collect()
+        self.items.iter().enumerate().filter(|(_, slot)| slot.is_some()).map(|(index, _)| index).collect()
     }
 }

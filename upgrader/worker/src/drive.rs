@@ -172,7 +172,8 @@ impl Worker {
 
     /// Connections that waited for a fresh socket get on.
     pub fn serve_waiting(&mut self, workload: usize, kind: SocketKind) {
-        let waiting = self.workloads.get_mut(workload).map(|workload| std::mem::take(&mut workload.fresh(kind).waiting));
+        let waiting =
+            self.workloads.get_mut(workload).map(|workload| std::mem::take(&mut workload.fresh(kind).waiting));
         for (index, number) in waiting.into_iter().flatten() {
             if self.connections.get_mut(index).is_some_and(|entry| entry.number == number) && self.dial(index) {
                 self.drive(index);

@@ -67,15 +67,12 @@ impl Worker {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), BrokerLost> {
         let id = settings.id.clone();
-        let installed = match self.find_workload(&id) {
-            Some(index) => match self.workloads.get_mut(index) {
-                Some(workload) => workload.replace(settings),
-                None => Ok(()),
-            },
-            None => {
-                let listeners = workload::listeners(ports, descriptors).ok_or(BrokerLost)?;
-                Workload::new(settings, listeners).map(|workload| self.listen(workload))
-            }
+        let known = self.find_workload(&id).and_then(|index| self.workloads.get_mut(index));
+        let installed = if let Some(workload) = known {
+            workload.replace(settings)
+        } else {
+            let listeners = workload::listeners(ports, descriptors).ok_or(BrokerLost)?;
+            Workload::new(settings, listeners).map(|workload| self.listen(workload))
         };
         match installed {
             Ok(()) => self.tell(&FromWorker::Installed { id }),

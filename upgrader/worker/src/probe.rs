@@ -29,14 +29,14 @@ struct Probe {
 
 #[derive(Debug)]
 pub struct Probes {
-    probes: Slots<Probe>,
+    asked: Slots<Probe>,
     deadlines: Deadlines<(usize, u64)>,
     next_number: u64,
 }
 
 impl Default for Probes {
     fn default() -> Self {
-        Self { probes: Slots::default(), deadlines: Deadlines::new(PROBE_TIME), next_number: 0 }
+        Self { asked: Slots::default(), deadlines: Deadlines::new(PROBE_TIME), next_number: 0 }
     }
 }
 
@@ -56,13 +56,13 @@ impl Worker {
         let Some(entry) = self.connections.get_mut(index) else { return false };
         let (workload, application, waiting) = (entry.workload, entry.destination, (index, entry.number));
         let same = |probe: &Probe| probe.workload == workload && probe.application == application;
-        if let Some((_, probe)) = self.probes.probes.iter_mut().find(|(_, probe)| same(probe)) {
+        if let Some((_, probe)) = self.probes.asked.iter_mut().find(|(_, probe)| same(probe)) {
             probe.waiting.push(waiting);
             return false;
         }
         self.probes.next_number += 1;
         let number = self.probes.next_number;
-        let probe = self.probes.probes.insert(Probe {
+        let probe = self.probes.asked.insert(Probe {
             workload,
             application,
             number,
@@ -78,7 +78,7 @@ impl Worker {
     }
 
     fn dial_probe(&mut self, index: usize) {
-        let Some(probe) = self.probes.probes.get_mut(index) else { return };
+        let Some(probe) = self.probes.asked.get_mut(index) else { return };
         let (application, workload_index) = (probe.application, probe.workload);
         let kind = kind_for(application);
         let Some(workload) = self.workloads.get_mut(workload_index) else { return };
@@ -97,25 +97,24 @@ impl Worker {
         if register(self.poll.registry(), socket.as_fd(), Source::Probe(index)).is_err() {
             return self.conclude_probe(index, Taught::Nothing);
         }
-        if let Some(probe) = self.probes.probes.get_mut(index) {
+        if let Some(probe) = self.probes.asked.get_mut(index) {
             probe.socket = Some(socket);
         }
     }
 
     pub fn serve_waiting_probes(&mut self, workload: usize, kind: SocketKind) {
-        let waits = |probe: &Probe| {
-            probe.workload == workload && probe.socket.is_none() && kind_for(probe.application) == kind
-        };
+        let waits =
+            |probe: &Probe| probe.workload == workload && probe.socket.is_none() && kind_for(probe.application) == kind;
         let waiting: Vec<usize> =
-            self.probes.probes.iter_mut().filter(|(_, probe)| waits(probe)).map(|(index, _)| index).collect();
+            self.probes.asked.iter_mut().filter(|(_, probe)| waits(probe)).map(|(index, _)| index).collect();
         for index in waiting {
             self.dial_probe(index);
         }
     }
 
     pub fn refuse_waiting_probes(&mut self, workload: usize, kind: SocketKind) {
-        for index in self.probes.probes.indices() {
-            if let Some(probe) = self.probes.probes.get_mut(index)
+        for index in self.probes.asked.indices() {
+            if let Some(probe) = self.probes.asked.get_mut(index)
                 && probe.workload == workload
                 && probe.socket.is_none()
                 && kind_for(probe.application) == kind
@@ -126,7 +125,7 @@ impl Worker {
     }
 
     pub fn probe_ready(&mut self, index: usize) {
-        let taught = self.probes.probes.get_mut(index).and_then(step);
+        let taught = self.probes.asked.get_mut(index).and_then(step);
         if let Some(taught) = taught {
             self.conclude_probe(index, taught);
         }
@@ -134,24 +133,24 @@ impl Worker {
 
     pub fn expire_probes(&mut self) {
         while let Some((index, number)) = self.probes.deadlines.due(self.now) {
-            if self.probes.probes.get_mut(index).is_some_and(|probe| probe.number == number) {
+            if self.probes.asked.get_mut(index).is_some_and(|probe| probe.number == number) {
                 self.conclude_probe(index, judge_answer(Answer::Silent));
             }
         }
-        self.probes.probes.recycle();
+        self.probes.asked.recycle();
     }
 
     pub fn end_probes_of(&mut self, workload: usize) {
-        for index in self.probes.probes.indices() {
-            if self.probes.probes.get_mut(index).is_some_and(|probe| probe.workload == workload) {
-                self.probes.probes.free(index);
+        for index in self.probes.asked.indices() {
+            if self.probes.asked.get_mut(index).is_some_and(|probe| probe.workload == workload) {
+                self.probes.asked.free(index);
             }
         }
     }
 
     fn conclude_probe(&mut self, index: usize, taught: Taught) {
-        let Some(probe) = self.probes.probes.take(index) else { return };
-        self.probes.probes.free(index);
+        let Some(probe) = self.probes.asked.take(index) else { return };
+        self.probes.asked.free(index);
         // The application's end sees RST: nothing was meant by this connection.
         probe.socket.into_iter().for_each(socket::reset);
         let application = match self.workloads.get_mut(probe.workload) {

@@ -44,7 +44,7 @@ pub fn finish(socket: BorrowedFd<'_>) {
     let _ = shutdown(socket, Shutdown::Write);
 }
 
-/// RST, whatever is queued: `connect` to `AF_UNSPEC` disconnects (tcp_disconnect, net/ipv4/tcp.c), and needs neither
+/// RST, whatever is queued: `connect` to `AF_UNSPEC` disconnects (`tcp_disconnect`, net/ipv4/tcp.c), and needs neither
 /// `setsockopt` nor a linger time.
 pub fn reset(socket: OwnedFd) {
     let _ = connect_unspec(&socket);
