@@ -43,7 +43,8 @@ impl Inward {
     /// `head`: plaintext that is there already; `unread`: bytes of the wire that are not decrypted yet.
     pub fn new(head: Vec<u8>, unread: Vec<u8>, closed: bool) -> Self {
         let bytes = head.len() as u64;
-        let flow = Flow { head, bytes, ending: closed, ..Flow::default() };
+        let mut flow = Flow::new(head);
+        (flow.bytes, flow.ending) = (bytes, closed);
         Self { flow, rest: unread, ..Self::default() }
     }
 
