@@ -53,6 +53,10 @@ impl Inbound {
     }
 
     pub fn turn(&mut self, sockets: &mut Sockets, environment: &Environment<'_>, progress: &mut Progress) -> Turn {
+        if environment.own_listener {
+            // Its destination would be ourselves again.
+            return Turn::Refuse(Refuse::OwnListener);
+        }
         if self.wire_reset {
             return Turn::End(End::Reset);
         }

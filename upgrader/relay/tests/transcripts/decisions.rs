@@ -253,10 +253,12 @@ fn a_refused_connect_reaches_the_application_as_reset() {
 
 #[test]
 fn the_upgraders_own_listener_is_nobodys_destination() {
-    let node = Authority::new().node(Mode::Permissive, CLIENT_ID, CLIENT);
-    let mut client = Half::outbound(node).dialled_ourselves();
-    client.run(&mut Stream::default(), &mut Stream::default());
-    assert_eq!((client.end, client.reason()), (Some(End::Reset), "own-listener"));
+    let node = || Authority::new().node(Mode::Permissive, CLIENT_ID, CLIENT);
+    for mut caller in [Half::outbound(node()), Half::inbound(node())].map(Half::dialled_ourselves) {
+        caller.run(&mut Stream::default(), &mut Stream::default());
+        assert_eq!((caller.end, caller.reason()), (Some(End::Reset), "own-listener"));
+        assert!(caller.asked.is_empty(), "nobody is called");
+    }
 }
 
 #[test]
