@@ -1,0 +1,1 @@
+"""The command line: one file a verb. Nothing is decided here; the agent is asked, and its answer is shown."""

@@ -1,0 +1,126 @@
+"""`jfe agent`: the daemon of a node, in the foreground (systemd or a container keeps it)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from jfe_cni.agent.settings import DEFAULT_STATE_DIR, Settings, node_name
+from jfe_cni.cli.options import socket_option
+from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE
+
+
+class Endpoint(click.ParamType[tuple[str, int]]):
+    """`ADDRESS:PORT`, an IPv6 address in brackets."""
+
+    name = "address:port"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        address, colon, port = str(value).rpartition(":")
+        address = address.removeprefix("[").removesuffix("]")
+        if not colon or not address or not port.isdigit() or not 1 <= int(port) <= 65535:
+            self.fail(f"{value!r} is no ADDRESS:PORT", param, ctx)
+        return address, int(port)
+
+
+class Number(click.ParamType[int]):
+    """A whole number, decimal or with 0x."""
+
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else int(str(value), 0)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number", param, ctx)
+
+
+@click.command()
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_STATE_DIR,
+    show_default=True,
+    help="Identities, the authority, what is enrolled; root only.",
+)
+@socket_option
+@click.option("--node", default=node_name, show_default="this host's name", help="This node, in identities.")
+@click.option("--trust-domain", default=Settings.trust_domain, show_default=True, help="Shared by all peers.")
+@click.option(
+    "--authority-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The authority's folder, where another than STATE_DIR/authority.",
+)
+@click.option(
+    "--directory",
+    "directory_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file of peers: JSON, TOML or one network a line; looked at each second.",
+)
+@click.option("--workers", type=click.IntRange(1, 1024), help="Of the upgrader; default: one a CPU.")
+@click.option("--metrics", "metrics_listen", type=Endpoint(), help="Serve Prometheus there, over TCP.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--log-connections", is_flag=True, help="One log line for each connection that ends.")
+@click.option(
+    "--on-exit",
+    type=click.Choice(["keep", "remove"]),
+    default="keep",
+    show_default=True,
+    help="keep: the cover stays for the next agent. remove: everything is released.",
+)
+@click.option("--mark", type=Number(), default=hex(DEFAULT_MARK_BIT), show_default=True, help="One bit of marks.")
+@click.option("--table", type=Number(), default=DEFAULT_TABLE, show_default=True, help="Routing table.")
+@click.option(
+    "--upgrader", type=click.Path(path_type=Path, dir_okay=False), help="Another jfe-upgrader than the installed one."
+)
+def agent(
+    *,
+    state_dir: Path,
+    socket: Path,
+    node: str,
+    trust_domain: str,
+    authority_dir: Path | None,
+    directory_file: Path | None,
+    workers: int | None,
+    metrics_listen: tuple[str, int] | None,
+    log_format: Literal["text", "json"],
+    log_connections: bool,
+    on_exit: Literal["keep", "remove"],
+    mark: int,
+    table: int,
+    upgrader: Path | None,
+) -> None:
+    """Run this node's agent until SIGTERM.
+
+    It enrols and releases workloads, loads rules, signs identities, and starts and feeds the upgrader. Connections
+    never pass through it: it can be restarted under traffic.
+    """
+    settings = Settings(
+        state_dir=state_dir.absolute(),
+        socket=socket.absolute(),
+        node=node,
+        trust_domain=trust_domain,
+        authority_dir=_absolute(authority_dir),
+        directory_file=_absolute(directory_file),
+        mark=mark,
+        table=table,
+        workers=workers,
+        metrics_listen=metrics_listen,
+        upgrader=_absolute(upgrader),
+        log_format=log_format,
+        log_connections=log_connections,
+        on_exit=on_exit,
+    )
+    # The daemon's imports (netlink, TLS, HTTP server) would slow every other verb.
+    from jfe_cni.agent.daemon import run
+
+    asyncio.run(run(settings))
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()

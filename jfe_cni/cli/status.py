@@ -1,0 +1,85 @@
+"""`jfe status`: the node, its workloads, and what is wrong with them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from jfe_cni.agent.client import AgentClient, report_json
+from jfe_cni.agent.reports import StatusReport, WorkloadReport
+from jfe_cni.cli.options import json_option, socket_option
+from jfe_cni.cli.show import console, moment, patience, print_json, print_table
+
+
+@click.command()
+@socket_option
+@json_option
+def status(socket: Path, as_json: bool) -> int:
+    """Show the agent, the upgrader and every workload.
+
+    Exit status 1 if the agent knows of trouble.
+    """
+    report = asyncio.run(_ask(socket))
+    if as_json:
+        print_json(report_json(report))
+    else:
+        _print(report)
+    return 1 if report.troubles else 0
+
+
+async def _ask(socket: Path) -> StatusReport:
+    async with AgentClient(socket) as agent, patience("asking the agent"):
+        return await agent.status()
+
+
+def _print(report: StatusReport) -> None:
+    upgrader = f"process {report.upgrader_pid}" if report.upgrader_pid else "not running"
+    if report.upgrader_pid and not report.upgrader_connected:
+        upgrader += ", does not answer"
+    rows = [
+        ("node", report.node),
+        ("trust domain", report.trust_domain),
+        ("agent", f"process {report.agent_pid}, version {report.version}"),
+        ("upgrader", f"{upgrader}, {report.upgrader_restarts} restarts"),
+        ("rules", "proven to match" if report.rules_proven else "not proven: nothing counts as covered"),
+        ("directory", f"{report.directory_entries} entries"),
+        ("authority until", moment(report.authority_expires)),
+    ]
+    shown = console()
+    for name, text in rows:
+        shown.print(f"{name:16}{text}")
+    for trouble in report.troubles:
+        shown.print(Text(f"trouble         {trouble}", style="red"))
+    shown.print()
+    if report.workloads:
+        print_table(
+            "",
+            ("workload", "mode", "state", "identity", "of", "certificate until", "remarks"),
+            [_row(workload) for workload in report.workloads],
+        )
+    else:
+        shown.print("No workloads. Enrol one with `jfe enroll` or `jfe run`.")
+
+
+def _row(workload: WorkloadReport) -> tuple[str | Text, ...]:
+    remarks = []
+    if workload.trouble:
+        remarks.append(workload.trouble)
+    if not workload.rules_whole:
+        remarks.append("its rules were changed")
+    if workload.bare:
+        remarks.append(f"{len(workload.bare)} connections still bare")
+    if workload.hazards:
+        remarks.append("could step round the rules by " + ", ".join(workload.hazards))
+    return (
+        workload.id,
+        workload.mode,
+        Text(workload.state, style="green" if workload.state == "covered" else "yellow"),
+        workload.identity,
+        f"{workload.target_kind} {workload.target}",
+        moment(workload.certificate_expires),
+        "; ".join(remarks) or "–",
+    )
