@@ -28,7 +28,7 @@ fn frames(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
     bodies
 }
 
-/// As the target in fuzz/fuzz_targets/control_frame.rs: the number of bodies that some message's form fits.
+/// As the target in `fuzz/fuzz_targets/control_frame.rs`: the number of bodies that some message's form fits.
 fn understood(bytes: &[u8]) -> usize {
     let Some((&piece, bytes)) = bytes.split_first() else { return 0 };
     let bodies = frames(bytes, usize::from(piece) + 1);

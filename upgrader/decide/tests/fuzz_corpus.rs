@@ -15,7 +15,7 @@ fn corpus() -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-/// As the target in fuzz/fuzz_targets/hello.rs.
+/// As the target in `fuzz/fuzz_targets/hello.rs`.
 fn verdict_stays(bytes: &[u8]) {
     let whole = classify(bytes);
     let mut seen = bytes.len().min(1);
