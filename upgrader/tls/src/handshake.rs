@@ -108,8 +108,7 @@ impl Handshake {
                 Ok(Advance::Blocked) => return Ok(Progress::WantsInput),
                 Ok(Advance::Complete) => self.check_protocol()?,
                 Err(error) => {
-                    // Whatever alert there is comes out now.
-                    while let Ok(Advance::Wrote) = self.advance() {}
+                    self.take_alert();
                     return Err(self.fail(error).0);
                 }
             }
@@ -152,6 +151,14 @@ impl Handshake {
         self.input.drain(..done_with);
         self.shown -= done_with;
         Ok(advance?)
+    }
+
+    /// What rustls would say to the peer about an error that it found. It must be asked for nothing else: it would go on
+    /// reading where it failed.
+    fn take_alert(&mut self) {
+        while self.side.as_ref().is_ok_and(|side| side.state().wants_write()) {
+            let Ok(_) = self.advance() else { return };
+        }
     }
 
     /// Lets rustls see one record more, if one is there.
