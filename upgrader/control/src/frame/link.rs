@@ -57,6 +57,11 @@ impl Link {
         self.queued_bytes
     }
 
+    /// Descriptors that wait with them, and are open here until then.
+    pub fn queued_descriptors(&self) -> usize {
+        self.queue.iter().map(|frame| frame.descriptors.len()).sum()
+    }
+
     /// Queues one frame; [`flush`](Self::flush) sends it. An error leaves the link as it was.
     pub fn send<T: Serialize + ?Sized>(&mut self, message: &T, descriptors: Vec<OwnedFd>) -> Result<(), FrameError> {
         if descriptors.len() > MAX_DESCRIPTORS {
