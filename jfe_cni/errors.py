@@ -37,7 +37,7 @@ class HostError(JfeError):
 
 
 class RuleMatchError(HostError):
-    """Rules load on this host, and do not match (another cgroup namespace, an old kernel): nothing may count as covered."""
+    """Rules load on this host and do not match (another cgroup namespace, an old kernel): nothing counts as covered."""
 
 
 class NamespaceGone(JfeError):

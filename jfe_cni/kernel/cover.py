@@ -10,7 +10,7 @@ from jfe_cni.rules.model import HostIntent, Mark, NamespaceIntent
 
 @dataclass(frozen=True)
 class Tagged:
-    """One object of ours in the kernel: `kind` is "table", "policy rule", "route"; `what` as `nft` or `ip` would print it."""
+    """One object of ours in the kernel: `kind` is "table", "policy rule" or "route"; `what` is its name or selector."""
 
     kind: str
     what: str

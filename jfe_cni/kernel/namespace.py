@@ -35,7 +35,7 @@ class Namespace:
     """A network namespace, alive at least as long as this object is open."""
 
     def __init__(self, descriptor: int, origin: str) -> None:
-        """Take over `descriptor`; `origin` is what a person would call it. RequestError unless it is a network namespace."""
+        """Take over `descriptor`; `origin` is what a person would call it. RequestError if it is something else."""
         self._descriptor = descriptor
         self.origin = origin
         try:
@@ -48,7 +48,7 @@ class Namespace:
 
     @classmethod
     def open_path(cls, path: str | Path) -> Self:
-        """The namespace mounted at `path`. NamespaceGone where there is no such file, RequestError where it is another."""
+        """The namespace mounted at `path`. NamespaceGone where there is no file, RequestError where it is none."""
         try:
             return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
         except FileNotFoundError as error:
@@ -111,7 +111,7 @@ def check_is_network_namespace(descriptor: int, origin: str) -> None:
         )
     # ioctl_ns(2): NS_GET_NSTYPE is _IO(0xb7, 3)
     if libc.ioctl(descriptor, 0xB703) != CLONE_NEWNET:
-        raise RequestError(f"{origin} is a namespace of another kind", "name a network namespace, such as /proc/PID/ns/net")
+        raise RequestError(f"{origin} is a namespace of another kind", "name a network namespace: /proc/PID/ns/net")
 
 
 async def run_inside(namespace: Namespace, work: Callable[[], T]) -> T:

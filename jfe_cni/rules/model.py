@@ -10,6 +10,7 @@ import enum
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import ClassVar
 
 from jfe_cni.errors import RequestError
 
@@ -52,7 +53,7 @@ class Cgroup:
     level: int
 
     def __post_init__(self) -> None:
-        # nft has no escapes inside a quoted string, so a path with a quote cannot be said at all; a trailing `*` is a wildcard.
+        # nft has no escapes inside a quoted string, so a path with a quote cannot be said; `*` would be a wildcard.
         if not CGROUP_PATH.fullmatch(self.path) or self.path.startswith("/"):
             raise RequestError(f"cgroup path {self.path!r} cannot be written in a rule", "choose a plain name")
         # net/netfilter/nft_socket.c: levels above 255 are refused.
@@ -103,8 +104,36 @@ class NamespaceIntent:
 
 
 @dataclass(frozen=True)
+class Former:
+    """What a namespace was like before its enrolment, kept in its table's comment so that any agent can restore it.
+
+    Sysctls as in Documentation/networking/ip-sysctl.rst; `ipv6_reflect` is None where the kernel has no IPv6."""
+
+    accept: int
+    reflect: int
+    ipv6_reflect: int | None
+    loopback_up: bool
+
+    WORD: ClassVar[str] = "former"
+
+    def words(self) -> str:
+        """As a table's comment says it: `former 0 0 0 1`, with `-` for what is absent."""
+        ipv6 = "-" if self.ipv6_reflect is None else str(self.ipv6_reflect)
+        return f"{self.WORD} {self.accept} {self.reflect} {ipv6} {int(self.loopback_up)}"
+
+    @classmethod
+    def parse(cls, comment: str) -> Former | None:
+        """What `words` wrote, anywhere in `comment`; None where there is nothing of the kind."""
+        found = re.search(rf"\b{cls.WORD} ([01]) ([01]) ([01-]) ([01])(?:\s|$)", comment)
+        if found is None:
+            return None
+        accept, reflect, ipv6, loopback = found.groups()
+        return cls(int(accept), int(reflect), None if ipv6 == "-" else int(ipv6), loopback == "1")
+
+
+@dataclass(frozen=True)
 class HostWorkload:
-    """A set of processes of the host's namespace. `listener_ports`: where it listens on sockets that others made for it."""
+    """Processes of the host's namespace. `listener_ports`: where they listen on sockets that others made for them."""
 
     workload: str
     cgroup: Cgroup
@@ -144,7 +173,7 @@ class HostIntent:
 
 @dataclass(frozen=True)
 class Ruleset:
-    """One nft table as text: loading it replaces the table in one transaction. `workloads` are those it is tagged with."""
+    """One nft table as text; loading it replaces the table in one transaction. It is tagged with `workloads`."""
 
     table: str
     family: str
