@@ -181,3 +181,82 @@ impl Keys {
 }
 
 const _: () = assert!(TAG == 16 && MAX_PLAINTEXT + TAIL <= u16::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    /// RFC 8448, section 3: the client's first record of data.
+    const SECRET: &str = "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5";
+    const RECORD: &str =
+        "1703030043 a23f7054b62c94d0affafe8228ba55cbefacea42f914aa66bcab3f2b9819a8a5b46b395bd54a9a20441e2b
+        62974e1f5a6292a2977014bd1e3deae63aeebb21694915e4";
+
+    fn keys() -> Keys {
+        Keys::new(Secret::new(Suite::Aes128GcmSha256, &bytes(SECRET)).unwrap(), 0)
+    }
+
+    #[test]
+    fn the_record_of_rfc_8448_is_made_and_opened() {
+        let plaintext: Vec<u8> = (0..50).collect();
+        let mut record = vec![0; HEADER + 50 + TAIL];
+        record[HEADER..HEADER + 50].copy_from_slice(&plaintext);
+        assert_eq!(keys().seal(APPLICATION_DATA, &mut record, 50), record.len());
+        assert_eq!(record, bytes(RECORD));
+        assert_eq!(keys().open(&mut record), Ok((APPLICATION_DATA, 50)));
+        assert_eq!(record[HEADER..HEADER + 50], plaintext);
+    }
+
+    #[test]
+    fn a_secret_of_the_wrong_length_is_none() {
+        assert!(Secret::new(Suite::Aes128GcmSha256, &[0; 48]).is_none());
+        assert!(Secret::new(Suite::Aes256GcmSha384, &[0; 32]).is_none());
+        assert!(Secret::new(Suite::Aes256GcmSha384, &[0; 48]).is_some());
+    }
+
+    #[test]
+    fn an_update_changes_the_key_and_starts_counting_anew() {
+        let (mut sealing, mut opening) = (keys(), keys());
+        let mut record = [0; HEADER + 1 + TAIL];
+        sealing.seal(APPLICATION_DATA, &mut record, 1);
+        sealing.update();
+        assert_eq!(sealing.sequence(), 0);
+        sealing.seal(APPLICATION_DATA, &mut record, 1);
+        assert_eq!(opening.open(&mut record.clone()), Err(RecordError::BadMac));
+        opening.update();
+        assert_eq!(opening.open(&mut record), Ok((APPLICATION_DATA, 1)));
+    }
+
+    #[test]
+    fn padding_is_taken_off_and_a_record_of_padding_alone_refused() {
+        let mut record = [0; HEADER + 3 + TAIL];
+        record[HEADER..HEADER + 3].copy_from_slice(&[7, APPLICATION_DATA, 0]);
+        keys().seal(0, &mut record, 3);
+        assert_eq!(keys().open(&mut record), Ok((APPLICATION_DATA, 1)));
+        let mut record = [0; HEADER + 3 + TAIL];
+        keys().seal(0, &mut record, 3);
+        assert_eq!(keys().open(&mut record), Err(RecordError::UnexpectedMessage));
+    }
+
+    #[test]
+    fn more_plaintext_than_allowed_is_refused_though_its_ciphertext_is_short_enough() {
+        let length = MAX_PLAINTEXT + 1;
+        let mut record = vec![0; HEADER + length + TAIL];
+        let [.., high, low] = (length + TAIL).to_be_bytes();
+        record[..HEADER].copy_from_slice(&[APPLICATION_DATA, 3, 3, high, low]);
+        record[HEADER + length] = APPLICATION_DATA;
+        let mut sealing = keys();
+        let nonce = sealing.nonce();
+        let (header, body) = record.split_at_mut(HEADER);
+        let (plaintext, tag) = body.split_at_mut(length + 1);
+        tag.copy_from_slice(
+            sealing.key.seal_in_place_separate_tag(nonce, Aad::from(header), plaintext).unwrap().as_ref(),
+        );
+        assert_eq!(keys().open(&mut record), Err(RecordError::Overflow));
+    }
+}

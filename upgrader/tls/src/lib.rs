@@ -12,6 +12,8 @@
 //! In TLS 1.3 a client is done before the server has judged its certificate. A server's refusal therefore reaches the
 //! client as [`RecordError::PeerAlert`] from its [`Opener`], possibly after data was sent.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod certificate;
 mod endpoint;
 mod error;

@@ -1,6 +1,6 @@
 //! Peers that mean no good, or do not know what they say.
 
-use jfe_tls::{Expectation, HEADER, Handshake, HandshakeError, Progress, RecordError, TAIL, probe_hello};
+use jfe_tls::{Expectation, HEADER, Handshake, HandshakeError, Opened, Progress, RecordError, TAIL, probe_hello};
 use proptest::prelude::*;
 
 use crate::authority::{Authority, CLIENT, SERVER};
@@ -77,13 +77,13 @@ fn data_and_close_in_one_read_with_the_last_of_the_handshake_are_not_lost() {
     assert!(server.early.is_empty() && !server.closed);
     let mut opener = server.opener;
     let mut unread = server.unread;
-    let mut opened = Vec::new();
+    let mut all_opened = Vec::new();
     while let Some(length) = jfe_tls::whole_record(&unread).unwrap() {
         let mut record: Vec<u8> = unread.drain(..length).collect();
-        opened.push(opener.open(&mut record).unwrap());
+        all_opened.push(opener.open(&mut record).unwrap());
     }
-    use jfe_tls::Opened::{CloseNotify, Data, KeyUpdate};
-    assert_eq!(opened, [Data(HEADER..HEADER + 2), KeyUpdate { answer_requested: false }, CloseNotify]);
+    let data = Opened::Data(HEADER..HEADER + 2);
+    assert_eq!(all_opened, [data, Opened::KeyUpdate { answer_requested: false }, Opened::CloseNotify]);
 }
 
 #[test]
@@ -242,7 +242,7 @@ proptest! {
         carry(&mut client, &mut server);
         let mut whole = 0;
         while let Ok(Some((opened, _))) = server.open_next() {
-            prop_assert!(matches!(opened, jfe_tls::Opened::Data(_)));
+            prop_assert!(matches!(opened, Opened::Data(_)));
             whole += 1;
         }
         prop_assert_eq!(whole, starts.iter().filter(|end| **end <= place).count());

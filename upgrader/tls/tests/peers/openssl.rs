@@ -1,11 +1,11 @@
 //! Against OpenSSL's command line.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use jfe_tls::{Endpoint, Expectation, Handshake};
+use jfe_tls::{Endpoint, Expectation, Handshake, probe_hello};
 
 use crate::authority::{Authority, CLIENT, Credentials, Leaf, SERVER};
 use crate::wire::Wire;
@@ -43,6 +43,11 @@ impl OpenSsl {
         self.process.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
+    /// `s_server` takes port 0 and says which it got.
+    fn listening_at(&mut self) -> String {
+        self.read_until("ACCEPT").trim().rsplit(' ').next().unwrap().to_owned()
+    }
+
     /// What the process writes up to and including `end`.
     fn read_until(&mut self, end: &str) -> String {
         let mut text = String::new();
@@ -61,19 +66,24 @@ impl Drop for OpenSsl {
     }
 }
 
-fn accept_client(
-    name: &str,
-    arguments: &[&str],
-    handshake: impl Fn(&Endpoint) -> Handshake,
-) -> (OpenSsl, Wire<TcpStream>) {
+/// An OpenSSL client, its connection to us, and who we are.
+fn accept(name: &str, arguments: &[&str]) -> (OpenSsl, TcpStream, Endpoint) {
     let authority = Authority::new("root");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let connect = [&["s_client", "-connect", &address], arguments].concat();
     let client = OpenSsl::start(name, &authority, &authority.issue(&Leaf::of(CLIENT)), &connect);
     let (stream, _) = listener.accept().unwrap();
-    let wire = Wire::shake(stream, handshake(&authority.endpoint(SERVER))).unwrap();
-    (client, wire)
+    (client, stream, authority.endpoint(SERVER))
+}
+
+fn accept_client(
+    name: &str,
+    arguments: &[&str],
+    handshake: impl Fn(&Endpoint) -> Handshake,
+) -> (OpenSsl, Wire<TcpStream>) {
+    let (client, stream, endpoint) = accept(name, arguments);
+    (client, Wire::shake(stream, handshake(&endpoint)).unwrap())
 }
 
 #[test]
@@ -106,15 +116,52 @@ fn an_openssl_client_is_a_stranger_that_only_needs_the_root() {
 }
 
 #[test]
+fn an_openssl_client_without_tls_1_3_is_refused() {
+    let (_client, stream, endpoint) = accept("old", &["-tls1_2"]);
+    let error = Wire::shake(stream, endpoint.accept_stranger()).err().unwrap();
+    assert_eq!(error.reason(), "handshake-failed");
+}
+
+#[test]
+fn an_openssl_client_that_speaks_our_protocol_without_a_certificate_is_refused() {
+    let authority = Authority::new("root");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-alpn", "jfe/1", "-connect", &address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let error = Wire::shake(stream, authority.endpoint(SERVER).accept_mutual()).err();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert_eq!(error.unwrap().reason(), "peer-untrusted");
+}
+
+#[test]
+fn our_probe_is_answered_by_openssl_servers_old_and_new() {
+    for version in ["-tls1_2", "-tls1_3"] {
+        let authority = Authority::new("root");
+        let arguments = ["s_server", "-accept", "127.0.0.1:0", version];
+        let mut server = OpenSsl::start(version, &authority, &authority.issue(&Leaf::of(SERVER)), &arguments);
+        let mut stream = TcpStream::connect(server.listening_at()).unwrap();
+        stream.write_all(&probe_hello()).unwrap();
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!((answer[0], answer[5]), (22, 2), "a ServerHello");
+    }
+}
+
+#[test]
 fn an_openssl_server_is_met_tickets_and_all() {
     let authority = Authority::new("root");
-    // s_server takes port 0 and says which it got.
     let arguments =
         ["s_server", "-accept", "127.0.0.1:0", "-rev", "-alpn", "jfe/1", "-Verify", "1", "-num_tickets", "4"];
     let mut server = OpenSsl::start("server", &authority, &authority.issue(&Leaf::of(SERVER)), &arguments);
-    let line = server.read_until("ACCEPT");
-    let address = line.trim().rsplit(' ').next().unwrap().to_owned();
-    let stream = TcpStream::connect(address).unwrap();
+    let stream = TcpStream::connect(server.listening_at()).unwrap();
     let expectation = Expectation::Address("127.0.0.1".parse().unwrap());
     let mut wire = Wire::shake(stream, authority.endpoint(CLIENT).connect(expectation)).unwrap();
     assert_eq!(wire.tls.peer.as_ref().unwrap().identity.as_str(), SERVER);

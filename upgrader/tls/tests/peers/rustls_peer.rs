@@ -12,11 +12,13 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig, ServerConnection, SideData,
 };
 
 use crate::authority::{Authority, CLIENT, Credentials, Leaf, SERVER};
+use crate::memory::shake;
 use crate::wire::Wire;
 
 fn roots(authority: &Authority) -> Arc<RootCertStore> {
@@ -145,6 +147,33 @@ fn client_without_protocol(authority: &Authority, provider: CryptoProvider) -> C
         .with_root_certificates(roots(authority))
         .with_no_client_auth();
     ClientConnection::new(Arc::new(config), ServerName::try_from("127.0.0.1").unwrap()).unwrap()
+}
+
+#[test]
+fn a_remembered_certificate_is_worth_nothing_without_its_key() {
+    let authority = Authority::new("root");
+    let ours = authority.endpoint(CLIENT);
+    let good = authority.issue(&Leaf::of(SERVER));
+    let expectation = Expectation::Identity(SERVER.parse().unwrap());
+    let genuine = good.endpoint(SERVER, &authority.bundle()).unwrap();
+    assert!(shake(ours.connect(expectation.clone()), genuine.accept_mutual()).client.is_ok());
+
+    let thief = Credentials { certificates: good.certificates, key: authority.issue(&Leaf::of(SERVER)).key };
+    let (chain, key) = pair(&thief);
+    let provider = aws_lc_rs::default_provider();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))));
+    config.alpn_protocols = vec![b"jfe/1".to_vec()];
+    let mut theirs = ServerConnection::new(Arc::new(config)).unwrap();
+    let (stream, mut other) = UnixStream::pair().unwrap();
+    let thread = thread::spawn(move || theirs.complete_io(&mut other).unwrap_err().to_string());
+    let error = Wire::shake(stream, ours.connect(expectation)).err().unwrap();
+    assert_eq!(error.reason(), "peer-untrusted");
+    assert!(thread.join().unwrap().contains("DecryptError"));
 }
 
 #[test]
