@@ -106,7 +106,7 @@ impl Handshake {
                     return Err(self.fail(error).0);
                 }
                 Ok(Advance::Blocked) => return Ok(Progress::WantsInput),
-                Ok(Advance::Complete) => self.check_protocol()?,
+                Ok(Advance::Complete) => self.check_complete()?,
                 Err(error) => {
                     self.take_alert();
                     return Err(self.fail(error).0);
@@ -177,9 +177,14 @@ impl Handshake {
         }
     }
 
-    /// A server that knows no protocol negotiation at all leaves it unanswered, and rustls leaves that to us.
-    fn check_protocol(&mut self) -> Result<(), HandshakeError> {
+    /// Checks what rustls leaves to us, or what must hold for its keys to be taken over.
+    fn check_complete(&mut self) -> Result<(), HandshakeError> {
         let side = self.side.as_ref().map_err(Clone::clone)?;
+        if self.shown > 0 || (self.mutual && self.exchange.peer.is_none()) {
+            let error = HandshakeError::Failed("the TLS library ended it with something left over or out".into());
+            return Err(self.fail(error).0);
+        }
+        // A server that knows no protocol negotiation at all leaves our offer unanswered.
         if self.mutual && side.state().alpn_protocol() != Some(ALPN) {
             let (error, side) = self.fail(HandshakeError::Failed("the peer does not speak jfe/1".into()));
             if let Some(side) = side {

@@ -165,10 +165,11 @@ fn an_openssl_server_is_met_tickets_and_all() {
     let expectation = Expectation::Address("127.0.0.1".parse().unwrap());
     let mut wire = Wire::shake(stream, authority.endpoint(CLIENT).connect(expectation)).unwrap();
     assert_eq!(wire.tls.peer.as_ref().unwrap().identity.as_str(), SERVER);
-    for round in 0..10 {
-        wire.update_key(round % 2 == 0);
+    // Few rounds: s_server sleeps a second whenever a record held no data.
+    for request in [true, false] {
+        wire.update_key(request);
         wire.send(b"abc\n");
         assert_eq!(wire.receive_exactly(4), b"cba\n");
     }
-    assert_eq!(wire.key_updates, 5);
+    assert_eq!(wire.key_updates, 1);
 }
