@@ -44,6 +44,10 @@ class NamespaceGone(JfeError):
     """The network namespace has vanished: what was in it has gone with it, and there is nothing left to cover."""
 
 
+class CgroupGone(JfeError):
+    """A cgroup, or the process that should be in it, has vanished."""
+
+
 class PeerError(JfeError):
     """The other end of a connection is at fault."""
 

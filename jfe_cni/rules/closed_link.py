@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from jfe_cni.rules.model import Ruleset, check_workload
+from jfe_cni.rules.model import Ruleset
 from jfe_cni.rules.text import Chain, table_text
 
 FAMILY = "netdev"
 PREFIX = "jfe_closed_"
 
 
-def closed_link_ruleset(workload: str, device: str) -> Ruleset:
-    """A table of its own for the link: `device` is the host's end. Frames of packet sockets are held, too.
+def closed_link_ruleset(device: str) -> Ruleset:
+    """A table for one link: `device` is the host's end. Frames of packet sockets are held, too.
 
     The egress hook needs Linux 5.16 (kernel commit 42df6e1d221d)."""
-    check_workload(workload)
-    tag = f"jfe workload {workload}"
+    tag = "jfe closed link"
     chains = []
     for name, hook, reason in (
         ("from-workload", "ingress", "nothing of the workload reaches the host or the network"),
@@ -24,7 +23,7 @@ def closed_link_ruleset(workload: str, device: str) -> Ruleset:
         chain.add("counter drop", reason)
         chains.append(chain.text())
     table = closed_link_table(device)
-    return Ruleset(table, FAMILY, table_text(FAMILY, table, tag, chains), (workload,))
+    return Ruleset(table, FAMILY, table_text(FAMILY, table, tag, chains))
 
 
 def closed_link_table(device: str) -> str:

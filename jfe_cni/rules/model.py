@@ -181,10 +181,11 @@ class Ruleset:
     workloads: tuple[str, ...] = ()
 
 
-def check_workload(workload: str) -> None:
-    """Raise RequestError unless `workload` is an id: `[a-z0-9-]`, at most 64 characters."""
+def check_workload(workload: str) -> str:
+    """The id itself. RequestError unless it is one: `[a-z0-9-]`, at most 64 characters."""
     if not WORKLOAD_ID.fullmatch(workload):
         raise RequestError(f"workload id {workload!r} is not of [a-z0-9-], 1 to 64 characters", "choose another id")
+    return workload
 
 
 def check_port(port: int) -> None:

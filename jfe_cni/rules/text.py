@@ -78,9 +78,7 @@ def bare_sets(bare: Iterable[ConnectionTuple]) -> list[str]:
     parts = []
     for version, family in ((4, "ip"), (6, "ip6")):
         elements = sorted(
-            f"{c.local} . {c.local_port} . {c.remote} . {c.remote_port}"
-            for c in bare
-            if c.local.version == version
+            f"{c.local} . {c.local_port} . {c.remote} . {c.remote_port}" for c in bare if c.local.version == version
         )
         if elements:
             listed = ",\n\t\t\t     ".join(elements)
