@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import EPERM
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -144,6 +145,22 @@ def enter(namespace: Namespace) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
-        if error == 1:
+        if error == EPERM:
             raise HostError(f"{namespace.origin} may not be entered", "run as root")
         raise KernelError(f"{namespace.origin} cannot be entered ({os.strerror(error)})", "try again")
+
+
+async def fresh_namespace() -> Namespace:
+    """A new, empty namespace that lives as long as somebody holds it open: no name, no file."""
+    with Namespace.own() as own:
+        return await run_inside(own, _unshare)
+
+
+def _unshare() -> Namespace:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        error = ctypes.get_errno()
+        if error == EPERM:
+            raise HostError("a namespace may not be made", "run as root")
+        raise KernelError(f"a namespace cannot be made ({os.strerror(error)})", "see user.max_net_namespaces")
+    return Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "a throw-away namespace")

@@ -1,7 +1,7 @@
 """Policy routing of the mark: a rule, and a table in which every address is local.
 
 A socket that is bound to a device (SO_BINDTODEVICE) finds only routes over that device; `local default dev eth0` is
-one, and still leads to the loopback. Over a device that has none `prohibit` is met: nothing is ever looked up further on.
+one, and still leads to the loopback. Over a device that has none `prohibit` is met, and no table after this one.
 Runs on a thread that has entered the namespace; idempotent; pyroute2's synchronous interface.
 """
 

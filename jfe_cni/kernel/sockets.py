@@ -13,7 +13,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import pack, unpack_from
 from typing import Any
 
-
 from jfe_cni.errors import HostError, KernelError
 from jfe_cni.kernel.netlink import open_diag, open_route
 from jfe_cni.rules.model import ConnectionTuple
