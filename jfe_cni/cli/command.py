@@ -75,7 +75,7 @@ class Signals:
             if not (number in FROM_TERMINAL and in_foreground()):
                 with contextlib.suppress(ProcessLookupError):
                     self.command.send_signal(number)
-        elif not self.cleaning:
+        elif self.came is None and not self.cleaning:
             self.came = number
             self._interrupt()
 

@@ -16,6 +16,7 @@ from jfe_cni.cli.command import SIGNAL_BASE, Caller, Signals, run_command
 from jfe_cni.cli.options import mode_option, socket_option
 from jfe_cni.cli.show import patience
 from jfe_cni.errors import HostError
+from jfe_cni.kernel.cgroups import CgroupTree
 from jfe_cni.rules.model import check_workload
 
 
@@ -56,8 +57,6 @@ async def _run(command: tuple[str, ...], mode: Mode, workload: str, socket: Path
 
 
 async def _run_covered(command: tuple[str, ...], mode: Mode, workload: str, socket: Path, signals: Signals) -> int:
-    from jfe_cni.kernel.cgroups import CgroupTree
-
     async with BorrowedAgent(socket).borrowed() as status:
         cgroup = CgroupTree.found().create(f"jfe/{status.node}/run/{workload}")
         try:
@@ -68,7 +67,7 @@ async def _run_covered(command: tuple[str, ...], mode: Mode, workload: str, sock
                     return await run_command(command, cgroup.procs, Caller.found(dict(os.environ)), signals)
                 finally:
                     # First nothing runs any more, then it is released: the other way round it would run bare.
-                    cgroup.kill()
+                    await asyncio.to_thread(cgroup.kill)
                     await agent.unenrol(workload)
         finally:
-            cgroup.remove()
+            await asyncio.to_thread(cgroup.remove)

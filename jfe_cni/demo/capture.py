@@ -113,16 +113,19 @@ def _segment(frame: bytes) -> Segment | None:
 
 
 def tls_records(stream: bytes) -> list[tuple[str, int]]:
-    """(content type, length) of each TLS record that `stream` is made of; empty where it is anything else."""
+    """(content type, length) of each TLS record that `stream` is made of; empty where it holds anything else, or ends
+    inside one."""
     records: list[tuple[str, int]] = []
     at = 0
-    while at + 5 <= len(stream):
+    while at < len(stream):
+        if at + 5 > len(stream):
+            return []
         content, version, length = struct.unpack_from("!BHH", stream, at)
         if content not in TLS_CONTENT or not 0x0301 <= version <= 0x0303 or length > TLS_RECORD_LIMIT:
             return []
         records.append((TLS_CONTENT[content], length))
         at += 5 + length
-    return records
+    return records if at == len(stream) else []
 
 
 def legible(stream: bytes, limit: int) -> str:

@@ -32,6 +32,7 @@ MEASURE_PORT = 8081
 PAGE = "letter.txt"
 START_SECONDS = 30.0
 STEP_SECONDS = 30.0
+SETTLE_SECONDS = 0.3
 READ_LIMIT = 160
 
 STEPS = (
@@ -146,10 +147,24 @@ class Stage:
     @contextlib.asynccontextmanager
     async def _captured(self, file: Path) -> AsyncIterator[None]:
         """On the server's end of the link, whole packets, each written at once."""
-        command = ("tcpdump", "-i", "eth0", "-s", "0", "-U", "-Z", "root", "-w", str(file), f"tcp port {PORT}")
+        command = (
+            "tcpdump",
+            "-i",
+            "eth0",
+            "-s",
+            "0",
+            "-U",
+            "--immediate-mode",
+            "-Z",
+            "root",
+            "-w",
+            str(file),
+            f"tcp port {PORT}",
+        )
         tcpdump = await self._programs.start(self._server, f"tcpdump {file.stem}", *command)
         await tcpdump.said("listening on", START_SECONDS)
         yield
+        await _settled(file)
         await self._programs.end(tcpdump, signal.SIGINT)
 
     async def _fetch(self) -> bytes:
@@ -221,6 +236,14 @@ class Stage:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _settled(file: Path) -> None:
+    """Until the file has not grown for a while: tcpdump drops what it has not yet read when it is told to end."""
+    size = -1
+    while (now := file.stat().st_size) != size:
+        size = now
+        await asyncio.sleep(SETTLE_SECONDS)
 
 
 def seal(seen: dict[Host, list[ConnectionReport]], expected: Expected) -> Seal:
