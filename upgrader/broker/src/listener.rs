@@ -17,18 +17,21 @@ const BACKLOG: i32 = 4096;
 /// Ports below are for privileged services, whatever `ip_unprivileged_port_start` says.
 const LOWEST: u16 = 1024;
 
-/// Both read as the namespace of the task that reads: ip-sysctl.rst.
+/// These speak of the namespace of the task that reads them (ip-sysctl.rst).
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+const IPV6_DISABLED: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// Two listening ports in the namespace of this thread, and their sockets in the order of
 /// [`ToWorker::Workload`](jfe_control::message::ToWorker).
 pub fn open() -> Result<(Listeners, Vec<OwnedFd>), OpenError> {
     let (low, high) = port_range()?;
+    let with_ipv6 = ipv6_is_there();
     let reserved = reserved_ports(&read_to_string(RESERVED).unwrap_or_default());
     let mut ports =
         candidates(low, high).filter(|port| !reserved.iter().any(|(first, last)| (first..=last).contains(&port)));
-    let mut pair = || ports.find_map(|port| pair_on(port).transpose()).unwrap_or(Err(OpenError::NoPort { low, high }));
+    let mut pair =
+        || ports.find_map(|port| pair_on(port, with_ipv6).transpose()).unwrap_or(Err(OpenError::NoPort { low, high }));
     let (outbound, inbound) = (pair()?, pair()?);
     let ipv6 = outbound.ipv6.is_some() && inbound.ipv6.is_some();
     let listeners = Listeners { outbound: outbound.port, inbound: inbound.port, ipv6 };
@@ -44,24 +47,24 @@ struct Pair {
 }
 
 /// None: the port is taken in one of the families.
-fn pair_on(port: u16) -> Result<Option<Pair>, OpenError> {
+fn pair_on(port: u16, ipv6: bool) -> Result<Option<Pair>, OpenError> {
     let taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
     let refused = OpenError::refused("listen");
     let ipv4 = match listener(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
         Err(error) if taken(&error) => return Ok(None),
         other => other.map_err(&refused)?,
     };
-    let ipv6 = match listener(SocketAddr::from((Ipv6Addr::LOCALHOST, port))) {
-        Err(error) if taken(&error) => return Ok(None),
-        Err(error) if ipv6_is_absent(&error) => None,
-        other => Some(other.map_err(&refused)?),
+    let ipv6 = match ipv6.then(|| listener(SocketAddr::from((Ipv6Addr::LOCALHOST, port)))) {
+        Some(Err(error)) if taken(&error) => return Ok(None),
+        other => other.transpose().map_err(&refused)?,
     };
     Ok(Some(Pair { port, ipv4, ipv6 }))
 }
 
-/// No such family in this kernel (`ipv6.disable=1`), or no `::1` in this namespace (`disable_ipv6`, or `lo` is down).
-fn ipv6_is_absent(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+/// Whether loopback has IPv6 in the namespace of this thread. A bind does not tell: a transparent socket may bind any
+/// address, and loopback may be down while a workload is being made.
+fn ipv6_is_there() -> bool {
+    read_to_string(IPV6_DISABLED).is_ok_and(|disabled| disabled.trim() == "0")
 }
 
 fn listener(address: SocketAddr) -> io::Result<Socket> {

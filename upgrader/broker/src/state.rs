@@ -50,8 +50,6 @@ pub struct State {
 struct Worker {
     /// Workload messages that it has not answered, for each id: it answers each, in order.
     unanswered: HashMap<String, u32>,
-    /// Workloads whose listeners it was sent.
-    given: HashSet<String>,
     /// Workloads that it has.
     supplied: HashSet<String>,
 }
@@ -204,7 +202,6 @@ impl State {
         let Some(held) = self.workloads.remove(id) else { return Vec::new() };
         for worker in self.workers.values_mut() {
             worker.supplied.remove(id);
-            worker.given.remove(id);
         }
         let mut actions = self.tell_all(&[ToWorker::RemoveWorkload { id: id.into() }]);
         actions.push(Action::Release { id: id.into() });
@@ -240,12 +237,13 @@ impl State {
         self.workers.keys().flat_map(to).collect()
     }
 
-    /// All that this worker lacks of a workload: listeners once, the settled form first, so that it has one to keep.
+    /// All that this worker lacks of a workload: the settled form first, so that it has one to keep, and listeners with
+    /// each, since it may refuse the first.
     fn tell_workload(&mut self, number: u32, id: &str) -> Vec<Action> {
         let (Some(worker), Some(held)) = (self.workers.get_mut(&number), self.workloads.get(id)) else {
             return Vec::new();
         };
-        let mut descriptors = !worker.given.contains(id);
+        let descriptors = !worker.supplied.contains(id);
         let settled = held.settled.as_ref().filter(|_| descriptors);
         let forms = settled.into_iter().chain(held.pending.as_ref().map(|pending| &pending.workload));
         let mut actions = Vec::new();
@@ -253,8 +251,6 @@ impl State {
             *worker.unanswered.entry(id.into()).or_default() += 1;
             let message = ToWorker::Workload { workload: Box::new(workload.clone()), listeners: held.listeners };
             actions.push(Action::Tell { worker: number, message, descriptors });
-            worker.given.insert(id.into());
-            descriptors = false;
         }
         actions
     }
@@ -266,9 +262,6 @@ impl State {
         let last = *count == 0;
         if last {
             worker.unanswered.remove(id);
-        }
-        if last && refused.is_some() && !worker.supplied.contains(id) {
-            worker.given.remove(id);
         }
         let mut actions = Vec::new();
         let Some(held) = self.workloads.get_mut(id) else { return actions };

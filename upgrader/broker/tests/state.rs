@@ -117,7 +117,7 @@ fn a_later_addition_overtakes_one_that_is_not_in_place() {
     let mut state = state(&[]);
     state.install(7, workload("w1", "a"), LISTENERS);
     let actions = shown(&state.install(8, workload("w1", "b"), LISTENERS));
-    assert_eq!(actions, ["answer 7: BadRequest", "0: workload w1 b", "1: workload w1 b"]);
+    assert_eq!(actions, ["answer 7: BadRequest", "0: workload w1 b with listeners", "1: workload w1 b with listeners"]);
     installed(&mut state, 0, "w1");
     installed(&mut state, 1, "w1");
     installed(&mut state, 0, "w1");
@@ -181,7 +181,7 @@ fn a_worker_that_is_replaced_during_an_addition_gets_both_forms_and_is_waited_fo
     state.worker_ended(1);
     assert!(installed(&mut state, 0, "w1").is_empty());
     let actions = shown(&state.worker_started(1));
-    assert_eq!(actions[1..], ["1: workload w1 old with listeners", "1: workload w1 new"]);
+    assert_eq!(actions[1..], ["1: workload w1 old with listeners", "1: workload w1 new with listeners"]);
     assert_eq!(installed(&mut state, 1, "w1"), ["1: supply w1"]);
     assert_eq!(installed(&mut state, 1, "w1"), ["answer 7: listening"]);
 }

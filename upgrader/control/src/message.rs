@@ -278,8 +278,8 @@ pub struct Counter {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "to_worker", rename_all = "snake_case")]
 pub enum ToWorker {
-    /// Descriptors, where the workload is new to this worker: outbound IPv4, inbound IPv4, then the same for IPv6 if
-    /// `listeners.ipv6`. Without descriptors: new settings and identity only.
+    /// Descriptors, unless this worker has said that it has the workload: outbound IPv4, inbound IPv4, then the same for
+    /// IPv6 if `listeners.ipv6`. Without descriptors, or where it has them: new settings and identity only.
     Workload {
         workload: Box<Workload>,
         listeners: Listeners,
