@@ -38,6 +38,8 @@ Fixtures (import them into a conftest.py: `from tests.stage.fixtures import …`
 `Capture`: `contains(bytes)`, `streams()` {Flow: bytes}, `tls(port)` whether every stream of that port is TLS records
     only, `tshark(filter, *fields, decode_as=())` rows of fields, `path`.
 
+`program("nginx")` is its whole path; the test fails where it is missing.
+
 At its end a stage ends what it started, by process id, and fails the test where anything was left behind: a process in
 one of its namespaces, a cgroup, or (where the agent was ended in order) a rule, a route or a sysctl that has changed.
 """
@@ -47,7 +49,8 @@ from tests.stage.deadline import DEADLINE, eventually
 from tests.stage.host import Connection, Host
 from tests.stage.place import Failed, Place
 from tests.stage.process import Process
-from tests.stage.stage import Stage, missing
+from tests.stage.programs import program
+from tests.stage.stage import Stage
 
 __all__ = [
     "DEADLINE",
@@ -59,5 +62,5 @@ __all__ = [
     "Process",
     "Stage",
     "eventually",
-    "missing",
+    "program",
 ]

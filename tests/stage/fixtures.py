@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -20,7 +21,7 @@ def stage() -> Iterator[Stage]:
 def pair() -> Iterator[Stage]:
     """Both hosts covered, strict; shared by a module's tests."""
     with Stage() as made:
-        with _told(made):
+        with told_of_failure(made):
             made.cover()
         yield made
 
@@ -29,23 +30,19 @@ def pair() -> Iterator[Stage]:
 def permissive() -> Iterator[Stage]:
     """Both hosts covered; b lets strangers in."""
     with Stage() as made:
-        with _told(made):
+        with told_of_failure(made):
             made.cover(mode_b="permissive")
         yield made
 
 
-class _told:  # noqa: N801 - read as a verb
-    """What a fixture prints when it fails is all that its test's report has."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            print(self._stage.diagnosis())
+@contextlib.contextmanager
+def told_of_failure(stage: Stage) -> Iterator[None]:
+    """What a fixture prints before it fails is all that its test's report has."""
+    try:
+        yield
+    except BaseException:
+        print(stage.diagnosis())
+        raise
 
 
 @pytest.hookimpl(wrapper=True)

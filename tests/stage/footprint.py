@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from difflib import unified_diff
 from pathlib import Path
 
 from tests.stage.place import Place
 
 COMMANDS = (
     ("nft", "list", "ruleset"),
-    ("ip", "rule", "show"),
+    ("ip", "-4", "rule", "show"),
     ("ip", "-6", "rule", "show"),
-    ("ip", "route", "show", "table", "all"),
+    ("ip", "-4", "route", "show", "table", "all"),
     ("ip", "-6", "route", "show", "table", "all"),
 )
 # The sysctls that a cover may set while it lasts (ip-sysctl.rst).
@@ -28,5 +29,10 @@ def footprint(place: Place) -> dict[str, str]:
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """One line for each answer that is another now."""
-    return [f"`{name}` was {before[name]!r}, is {after[name]!r}" for name in before if before[name] != after[name]]
+    """One line for each line of an answer that has come or gone."""
+    return [
+        f"`{name}`: {line}"
+        for name in before
+        for line in unified_diff(before[name].splitlines(), after[name].splitlines(), lineterm="", n=0)
+        if not line.startswith(("---", "+++", "@@"))
+    ]

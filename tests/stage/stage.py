@@ -30,11 +30,6 @@ NUMBERS = {"a": 10, "b": 20, "stranger": 30}
 _counter = itertools.count()
 
 
-def missing(*programs: str) -> list[str]:
-    """Those of `programs` that this machine lacks (names on PATH, or whole paths)."""
-    return [program for program in programs if shutil.which(program) is None]
-
-
 class Stage:
     """Made bare: no agent runs. `close()` (or the end of `with`) takes everything away and tells what was left."""
 
@@ -46,6 +41,8 @@ class Stage:
         self.folder.chmod(0o711)
         self._namespaces: list[NetworkNamespace] = []
         self._captures = itertools.count()
+        self.covered = False
+        self._last_words: str | None = None
         try:
             self.link = self._namespace("link")
             ip("-n", self.link.name, "link", "add", BRIDGE, "type", "bridge")
@@ -90,9 +87,12 @@ class Stage:
             host.enrol(mode, **settings)
         self.introduce(self.a, to=self.b)
         self.introduce(self.b, to=self.a)
+        self.covered = True
 
     def diagnosis(self) -> str:
-        """For whoever reads a failed test: how to enter, and all logs."""
+        """For whoever reads a failed test: how to enter, and all logs; once closed, as they were then."""
+        if self._last_words is not None:
+            return self._last_words
         places = [("host a", self.a), ("host b", self.b), ("stranger", self.stranger)]
         return "\n\n".join(f"== {title} ==\n{place.diagnosis()}" for title, place in places)
 
@@ -101,6 +101,7 @@ class Stage:
         try:
             left = list(self._left_behind())
         finally:
+            self._last_words = self.diagnosis()
             self._remove()
         assert not left, "left behind:\n" + "\n".join(left)
 
@@ -145,9 +146,11 @@ class Stage:
         ip("-n", self.link.name, "link", "set", "dev", name, "master", BRIDGE, "up")
         ipv4, ipv6 = _addresses(name)
         ip("-n", namespace.name, "address", "add", f"{ipv4}/24", "dev", DEVICE)
-        # Usable at once: there is nobody else on this link to have the address.
+        # Addresses are usable at once: nobody else on this link could have them (RFC 4862, section 5.4).
+        namespace.inside(lambda: Path("/proc/sys/net/ipv6/conf", DEVICE, "accept_dad").write_text("0"))
         ip("-n", namespace.name, "address", "add", f"{ipv6}/64", "dev", DEVICE, "nodad")
         ip("-n", namespace.name, "link", "set", DEVICE, "up")
+        eventually(lambda: _settled(namespace), f"{namespace.name} has its link-local address")
         return namespace
 
     def _host(self, name: str) -> Host:
@@ -161,6 +164,11 @@ class Stage:
 
 def _addresses(name: str) -> tuple[str, str]:
     return IPV4.format(NUMBERS[name]), IPV6.format(NUMBERS[name])
+
+
+def _settled(namespace: NetworkNamespace) -> bool:
+    """The kernel makes a link-local address, and its route, a moment after the link has come up."""
+    return "local fe80:" in ip("-n", namespace.name, "-6", "route", "show", "table", "local")
 
 
 def _removed(cgroup: Path) -> bool:
