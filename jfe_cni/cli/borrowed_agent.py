@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,8 @@ class BorrowedAgent:
         return self._folder / "run.agent"
 
     @contextlib.asynccontextmanager
-    async def borrowed(self) -> AsyncIterator[StatusReport]:
+    async def borrowed(self, tidy: Callable[[StatusReport], Awaitable[None]]) -> AsyncIterator[StatusReport]:
+        """What the agent says of itself. `tidy` is called at the end if no other `jfe run` is under way."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         users = os.open(self._folder / "run.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -64,6 +65,9 @@ class BorrowedAgent:
         finally:
             with self._lock():
                 if _sole_holder(users):
+                    status = await self._answer()
+                    if status is not None:
+                        await tidy(status)
                     await self._end()
             os.close(users)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import click
 
 from jfe_cni.agent.client import AgentClient
 from jfe_cni.agent.objects import Enrolment, Mode, Target
+from jfe_cni.agent.reports import StatusReport
 from jfe_cni.cli.borrowed_agent import BorrowedAgent
 from jfe_cni.cli.command import SIGNAL_BASE, Caller, Signals, run_command
 from jfe_cni.cli.options import mode_option, socket_option
 from jfe_cni.cli.show import patience
-from jfe_cni.errors import HostError
+from jfe_cni.errors import ConflictError, HostError, RequestError
 from jfe_cni.kernel.cgroups import CgroupTree
 from jfe_cni.rules.model import check_workload
 
@@ -57,8 +60,11 @@ async def _run(command: tuple[str, ...], mode: Mode, workload: str, socket: Path
 
 
 async def _run_covered(command: tuple[str, ...], mode: Mode, workload: str, socket: Path, signals: Signals) -> int:
-    async with BorrowedAgent(socket).borrowed() as status:
-        cgroup = CgroupTree.found().create(f"jfe/{status.node}/run/{workload}")
+    tree = CgroupTree.found()
+    async with BorrowedAgent(socket).borrowed(partial(_release_the_killed, tree, socket)) as status:
+        cgroup = tree.create(f"jfe/{status.node}/run/{workload}")
+        if cgroup.processes():
+            raise ConflictError(f"a command runs already as {workload}", remedy="choose another --name")
         try:
             async with AgentClient(socket) as agent:
                 async with patience(f"enrolling {workload}"):
@@ -71,3 +77,17 @@ async def _run_covered(command: tuple[str, ...], mode: Mode, workload: str, sock
                     await agent.unenrol(workload)
         finally:
             await asyncio.to_thread(cgroup.remove)
+
+
+async def _release_the_killed(tree: CgroupTree, socket: Path, status: StatusReport) -> None:
+    """What a `jfe run` that was killed has left, once nothing runs in it any more. No other `jfe run` is under way."""
+    folder = tree.path(f"jfe/{status.node}/run")
+    async with AgentClient(socket) as agent:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            left = tree.create(str(path))
+            if left.processes():
+                continue
+            with contextlib.suppress(RequestError):
+                # Where its agent has ended, nothing of it is enrolled.
+                await agent.unenrol(path.name)
+            await asyncio.to_thread(left.remove)

@@ -7,7 +7,21 @@ from pathlib import Path
 
 import pytest
 
-VERBS = "agent ca completion connections demo directory doctor enroll explain rules run status unenroll".split()
+VERBS = [
+    "agent",
+    "ca",
+    "completion",
+    "connections",
+    "demo",
+    "directory",
+    "doctor",
+    "enroll",
+    "explain",
+    "rules",
+    "run",
+    "status",
+    "unenroll",
+]
 LISTINGS = (("status",), ("connections",), ("rules",), ("explain", "10.0.0.1:80"), ("directory",), ("ca", "show"))
 
 
