@@ -16,7 +16,9 @@ pub enum SandboxError {
     Refused { step: Step, source: io::Error },
     #[error("the filter of system calls can't be loaded: {0}; the kernel needs CONFIG_SECCOMP_FILTER")]
     Filter(seccompiler::Error),
-    #[error("the allocator can't be bound to brk; this program needs the GNU C library")]
+    #[error(
+        "no heap of 64 MiB can be had; free some memory, or look at vm.overcommit_memory; this program needs the GNU C library"
+    )]
     Heap,
     // Nobody is at fault.
     #[error("the broker ended meanwhile; nothing is left to do")]

@@ -14,8 +14,8 @@ const EPOLL_WAIT: i64 = libc::SYS_epoll_wait;
 #[cfg(not(target_arch = "x86_64"))]
 const EPOLL_WAIT: i64 = libc::SYS_epoll_pwait;
 
-/// Allowed with any argument: twelve.
-const ALLOWED: [i64; 12] = [
+/// Allowed with any argument: eleven.
+const ALLOWED: [i64; 11] = [
     EPOLL_WAIT,
     libc::SYS_epoll_ctl,
     libc::SYS_accept4,
@@ -26,17 +26,20 @@ const ALLOWED: [i64; 12] = [
     libc::SYS_shutdown,
     libc::SYS_close,
     libc::SYS_getsockname,
-    libc::SYS_brk,
     libc::SYS_getrandom,
 ];
 
-/// The thirteenth, `getsockopt`, only for these (level, option): the destination before NAT
+/// The twelfth, `getsockopt`, only for these (level, option): the destination before NAT
 /// (`include/uapi/linux/netfilter_ipv4.h`, `include/uapi/linux/netfilter_ipv6/ip6_tables.h`), and how a connect ended.
 const OPTIONS: [(i32, i32); 3] = [
     (libc::SOL_IP, libc::SO_ORIGINAL_DST),
     (libc::SOL_IPV6, libc::IP6T_SO_ORIGINAL_DST),
     (libc::SOL_SOCKET, libc::SO_ERROR),
 ];
+
+/// The thirteenth, `futex`, only to wake whoever waits in this process: glibc's `pthread_once` does so each time that a
+/// part of the cryptographic library is used for the first time, though nobody can be waiting.
+const FUTEX_WAKE_PRIVATE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 
 pub fn program(clock_by_system_call: bool) -> Result<BpfProgram, SandboxError> {
     build(clock_by_system_call).map_err(|error| SandboxError::Filter(error.into()))
@@ -46,6 +49,7 @@ fn build(clock_by_system_call: bool) -> Result<BpfProgram, seccompiler::BackendE
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.into_iter().map(|call| (call, Vec::new())).collect();
     let option = |(level, name)| SeccompRule::new(vec![argument(1, level)?, argument(2, name)?]);
     rules.insert(libc::SYS_getsockopt, OPTIONS.into_iter().map(option).collect::<Result<_, _>>()?);
+    rules.insert(libc::SYS_futex, vec![SeccompRule::new(vec![argument(1, FUTEX_WAKE_PRIVATE)?])?]);
     if clock_by_system_call {
         rules.insert(libc::SYS_clock_gettime, Vec::new());
     }

@@ -43,11 +43,11 @@ pub struct Closed {
     pub clock_by_system_call: bool,
 }
 
-/// To be called first in `main`: closes inherited descriptors from 3 on, and binds the heap to `brk`, since memory that
-/// was mapped before could not be unmapped afterwards.
+/// To be called first in `main`: closes inherited descriptors from 3 on, and takes the heap whole, since no memory can be
+/// asked for afterwards.
 pub fn open() -> Result<Opened, SandboxError> {
     process::close_inherited()?;
-    process::heap_by_brk()?;
+    process::take_heap()?;
     Ok(Opened { parent: getppid() })
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write, stdin};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Stdio};
@@ -108,7 +108,7 @@ fn child(deed: &str) -> ExitCode {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     SERVED.set((listener, client)).unwrap();
     let (listener, client) = SERVED.get().unwrap();
-    if let Err(error) = jfe_sandbox::close(&opened, &[listener.as_fd(), client.as_fd()]) {
+    if let Err(error) = jfe_sandbox::close(&opened, &[listener.as_raw_fd(), client.as_raw_fd()]) {
         say(&error.to_string());
         return ExitCode::FAILURE;
     }

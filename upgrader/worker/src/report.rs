@@ -35,7 +35,7 @@ impl Report {
         let decision = entry.connection.decision();
         let (bytes_sent, bytes_received) = entry.connection.bytes();
         let reported = &mut entry.report;
-        let newly_decided = decision.is_some() && !reported.decided;
+        let newly_decided = decision.is_some() && !reported.decided && entry.connection.is_settled();
         let newly_sent = bytes_sent.saturating_sub(reported.bytes_sent);
         let newly_received = bytes_received.saturating_sub(reported.bytes_received);
         if !newly_decided && newly_sent == 0 && newly_received == 0 {
