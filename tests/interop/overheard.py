@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tests.stage import Stage
+from tests.stage import Capture, Stage
 from tests.stage.place import Version
 
 
 @contextlib.contextmanager
-def overheard(hosts: Stage, port: int, *words: bytes, version: Version = 4) -> Iterator[None]:
+def overheard(hosts: Stage, port: int, *words: bytes, version: Version = 4) -> Iterator[Capture]:
     """The body lets a program on a talk to `port` of b, and `words` are part of what is said.
 
     Bare, an eavesdropper on the link reads them: the assertions can fail. Under cover there is nothing but TLS, none
-    of the words, and both upgraders tell of mutual TLS with the other host, and of nothing else."""
+    of the words, and both upgraders tell of mutual TLS with the other host, and of nothing else.
+    The capture that is given can be read once the body has ended."""
     with hosts.capture() as wire:
-        yield
+        yield wire
     if not hosts.covered:
         assert all(wire.contains(word) for word in words)
         assert not wire.tls(port)

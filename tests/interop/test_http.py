@@ -22,6 +22,20 @@ def test_a_page_is_fetched_and_the_server_sees_who_asks(hosts: Stage, web: WebSe
     assert [request.client for request in web.logged(word)] == [hosts.a.address(version)]
 
 
+def test_tshark_finds_what_there_is_between_unchanged_addresses(hosts: Stage, web: WebServer) -> None:
+    with overheard(hosts, HTTP, web.page.strip()) as wire:
+        hosts.a.run(curl("--fail", url(hosts.b.ipv4, HTTP, "/page.txt")))
+    ends = [(hosts.b.ipv4, hosts.a.ipv4, str(HTTP))]
+    if not hosts.covered:
+        assert wire.tshark("http.response", "ip.src", "ip.dst", "tcp.srcport") == ends
+        return
+    as_tls = (f"tcp.port=={HTTP},tls",)
+    assert not wire.tshark("http")
+    # RFC 8446, section 4.2.1: 0x0304 in the server's hello is TLS 1.3.
+    hello = "tls.handshake.type == 2 and tls.handshake.extensions.supported_version == 0x0304"
+    assert wire.tshark(hello, "ip.src", "ip.dst", "tcp.srcport", decode_as=as_tls) == ends
+
+
 def test_a_page_that_is_not_there_is_the_servers_own_answer(hosts: Stage, web: WebServer) -> None:
     with overheard(hosts, HTTP, b"404 Not Found"):
         answer = hosts.a.run(curl("--include", url(hosts.b.ipv4, HTTP, "/no-such-page")))
