@@ -6,6 +6,7 @@ from typing import Any
 
 from jfe_cni.errors import (
     AgentError,
+    CgroupGone,
     ConflictError,
     HostError,
     IdentityError,
@@ -46,6 +47,7 @@ _STATUS: tuple[tuple[type[JfeError], int], ...] = (
     (ConflictError, 409),
     (RequestError, 400),
     (NamespaceGone, 410),
+    (CgroupGone, 410),
     (RuleMatchError, 501),
     (HostError, 501),
     (IdentityError, 422),

@@ -53,8 +53,8 @@ class Settings:
         socket_path(str(self.socket))
         socket_path(str(self.upgrader_socket))
         Mark(self.mark, self.table)
-        if self.workers is not None and not 1 <= self.workers <= 1024:
-            raise RequestError(f"{self.workers} workers can't be", remedy="choose 1 to 1024")
+        if self.workers is not None and not 1 <= self.workers <= 256:
+            raise RequestError(f"{self.workers} workers can't be", remedy="choose 1 to 256")
         if not self.node or len(self.node) > 64 or not all(c.isalnum() or c in "-._" for c in self.node):
             raise RequestError(
                 f"{self.node!r} can't be a node's name", remedy="use up to 64 letters, digits, dots and hyphens"

@@ -86,6 +86,7 @@ def _as_json(workload: Workload) -> dict[str, Any]:
         "cgroup_number": workload.cgroup_number,
         "namespace": None if workload.namespace is None else list(workload.namespace),
         "listener_ports": list(workload.listener_ports),
+        "lent_ports": list(workload.lent_ports),
         "bare": [[str(b.local), b.local_port, str(b.remote), b.remote_port] for b in workload.bare],
     }
 
@@ -118,6 +119,7 @@ def _workload(fields: Fields) -> Workload:
         cgroup_number=fields.optional_integer("cgroup_number"),
         namespace=(int(namespace[0]), int(namespace[1])) if len(namespace) == 2 else None,
         listener_ports=fields.ports("listener_ports"),
+        lent_ports=fields.ports("lent_ports"),
         bare=tuple(_bare(each) for each in fields.elements("bare")),
     )
     fields.done()

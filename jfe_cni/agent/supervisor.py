@@ -34,12 +34,14 @@ class Supervisor:
         on_event: Callable[[Event], None],
         feed: Callable[[Control], Awaitable[None]],
         lost: Callable[[], None],
+        restarted: Callable[[], None],
         log: logging.Logger,
     ) -> None:
         self._command = command
         self._on_event = on_event
         self._feed = feed
         self._lost = lost
+        self._restarted = restarted
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
@@ -76,6 +78,7 @@ class Supervisor:
                 control, fresh = await self._connect_or_start()
                 if fresh and started:
                     self.restarts += 1
+                    self._restarted()
                 started = True
                 await self._attend(control)
             except JfeError as error:
@@ -88,7 +91,7 @@ class Supervisor:
         """Ends the upgrader, and with it every connection that it relays."""
         if self.pid is not None:
             await upgrader.stop(self.pid)
-        self._reap()
+        await self._clear_away()
         self._command.control.unlink(missing_ok=True)
         self.pid = None
 

@@ -24,17 +24,16 @@ _JOIN = 'echo $$ > "$0" && exec "$@"'
 
 @dataclass(frozen=True)
 class Command:
-    """`cgroup`: the folder of the upgrader's cgroup. `workers` None: as many as it has CPUs."""
+    """`cgroup`: the folder of the upgrader's cgroup."""
 
     program: Path
     control: Path
     cgroup: Path
     log: Path
-    workers: int | None
+    workers: int
 
     def line(self) -> list[str]:
-        workers = [] if self.workers is None else ["--workers", str(self.workers)]
-        upgrader = [str(self.program), "--control", str(self.control), *workers]
+        upgrader = [str(self.program), "--control", str(self.control), "--workers", str(self.workers)]
         return ["/bin/sh", "-c", _JOIN, str(self.cgroup / "cgroup.procs"), *upgrader]
 
 

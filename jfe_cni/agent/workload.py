@@ -57,6 +57,8 @@ _NEXT: dict[tuple[State, Event], State] = {
     (State.ABSENT, Event.UPGRADER_LOST): State.ABSENT,
     (State.ABSENT, Event.VANISHED): State.ABSENT,
     (State.ABSENT, Event.RELEASE): State.RELEASING,
+    # A release that failed half way can be asked for again.
+    (State.RELEASING, Event.RELEASE): State.RELEASING,
 }
 
 # States in which peers must be told that this workload takes mutual TLS: once covered it never goes bare again before
@@ -75,7 +77,8 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Workload:
-    """`listener_ports`: where a host workload listens. `cgroup`: of a host workload that is there."""
+    """`listener_ports`: where a host workload listens; `lent_ports`: those of them that are sockets which others made
+    for it (socket activation). `cgroup`: of a host workload; `cgroup_number` only while it is there."""
 
     id: str
     target: Target
@@ -90,6 +93,7 @@ class Workload:
     cgroup_number: int | None = None
     namespace: tuple[int, int] | None = None
     listener_ports: tuple[int, ...] = ()
+    lent_ports: tuple[int, ...] = ()
     bare: tuple[ConnectionTuple, ...] = ()
     trouble: str | None = None
 

@@ -1,0 +1,42 @@
+"""Who of this node's own workloads the directory calls covered: those that are, and from the moment they are."""
+
+from __future__ import annotations
+
+import logging
+
+from jfe_cni.agent.directory import OWN, Directory, own_entries
+from jfe_cni.agent.log import fields
+from jfe_cni.agent.objects import DirectoryEntry
+from jfe_cni.agent.publication import Publication
+from jfe_cni.agent.roster import Roster
+from jfe_cni.agent.workload import Workload
+from jfe_cni.errors import JfeError
+
+
+class Announcement:
+    def __init__(self, directory: Directory, publication: Publication, roster: Roster, log: logging.Logger) -> None:
+        self._directory = directory
+        self._publication = publication
+        self._roster = roster
+        self._log = log
+
+    def gather(self) -> None:
+        """Brings the directory up to date, and tells nobody yet."""
+        entries = [entry for record in self._roster for entry in entries_of(record.workload)]
+        self._directory.replace(OWN, entries)
+
+    async def announce(self) -> None:
+        """Up to date, and said to the upgrader. Where that fails the next connection says all, so it is only logged."""
+        self.gather()
+        try:
+            await self._publication.publish()
+        except JfeError as error:
+            self._log.warning("directory not published", extra=fields(error=str(error)))
+
+
+def entries_of(workload: Workload) -> list[DirectoryEntry]:
+    if not workload.published:
+        return []
+    # Others share a host workload's addresses: it is known by the ports on which it listens.
+    ports = workload.listener_ports if workload.shape == "host" else None
+    return own_entries(workload.addresses, workload.identity, ports, workload.settings.excluded_inbound_ports)

@@ -1,0 +1,119 @@
+"""The agent from start to end. `run` reads like a table of contents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from jfe_cni.agent import binaries, listening, log
+from jfe_cni.agent.api import Api, metrics_application
+from jfe_cni.agent.log import fields
+from jfe_cni.agent.node import Node
+from jfe_cni.agent.settings import Settings
+from jfe_cni.agent.upgrader import Command
+from jfe_cni.errors import HostError
+from jfe_cni.identity.authority import open_authority
+from jfe_cni.identity.spiffe import TrustDomain
+from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
+from jfe_cni.kernel.ground import KernelGround
+from jfe_cni.kernel.nft import Nft
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Raises JfeError where the agent can't start; then nothing of it is left."""
+    logger = log.configure(settings.log_format)
+    _require_root()
+    stop = _stop_signals()
+    with listening.sole_agent(settings.state_dir):
+        tree = CgroupTree.found()
+        cgroup = await asyncio.to_thread(tree.create, _upgrader_cgroup(settings))
+        nft = Nft()
+        ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
+        await ground.prove_rules_match(settings.packet_mark)
+        node = _node(settings, cgroup, tree, nft, ground, logger)
+        await node.take_back()
+        async with _served(settings, node, logger):
+            logger.info("agent started", extra=fields(node=settings.node, socket=str(settings.socket)))
+            await _until(stop, node)
+        if settings.on_exit == "remove":
+            await node.release_all()
+            await asyncio.to_thread(cgroup.remove)
+            _remove_files(settings)
+    logger.info("agent ended", extra=fields(left=settings.on_exit))
+
+
+def _node(
+    settings: Settings, cgroup: MadeCgroup, tree: CgroupTree, nft: Nft, ground: KernelGround, logger: logging.Logger
+) -> Node:
+    domain = TrustDomain.parse(settings.trust_domain)
+    return Node(
+        settings=settings,
+        command=Command(
+            program=binaries.find(named=settings.upgrader),
+            control=settings.upgrader_socket,
+            cgroup=cgroup.path,
+            log=settings.upgrader_log,
+            workers=settings.workers or len(os.sched_getaffinity(0)),
+        ),
+        authority=open_authority(settings.authority_folder, domain, _now),
+        exemption=tree.exemption(_upgrader_cgroup(settings)),
+        nft=nft,
+        ground=ground,
+        clock=_now,
+        log=logger,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _served(settings: Settings, node: Node, logger: logging.Logger) -> AsyncIterator[None]:
+    """The API, and where it is wanted the metrics over TCP."""
+    async with contextlib.AsyncExitStack() as ending:
+        api = Api(node, node.views, node.connections, logger)
+        listener = listening.unix_listener(settings.socket)
+        ending.callback(settings.socket.unlink, missing_ok=True)
+        runner = await listening.serve(api.application(), listener)
+        ending.push_async_callback(runner.cleanup)
+        if settings.metrics_listen is not None:
+            metrics = await listening.serve_tcp(metrics_application(node), settings.metrics_listen)
+            ending.push_async_callback(metrics.cleanup)
+        yield
+
+
+async def _until(stop: asyncio.Event, node: Node) -> None:
+    """Everything that goes on by itself goes on until then. A fault that nobody foresaw ends the agent: the rules and
+    the upgrader stay, and the next agent takes them over."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in node.work()]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError("the agent needs root: it loads rules and enters namespaces", remedy="start it with sudo")
+
+
+def _upgrader_cgroup(settings: Settings) -> str:
+    return f"jfe/{settings.node}/upgrader"
+
+
+def _remove_files(settings: Settings) -> None:
+    for path in (settings.state_file, settings.upgrader_socket):
+        path.unlink(missing_ok=True)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

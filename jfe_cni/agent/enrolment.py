@@ -1,0 +1,149 @@
+"""Brings a workload under cover and releases it: one way in, every step with its undoing, and one way out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+
+from jfe_cni.agent import messages
+from jfe_cni.agent.announcement import Announcement
+from jfe_cni.agent.control import Control
+from jfe_cni.agent.installation import Installation
+from jfe_cni.agent.issuance import Issuance
+from jfe_cni.agent.log import fields
+from jfe_cni.agent.objects import Enrolment
+from jfe_cni.agent.reports import WorkloadReport
+from jfe_cni.agent.roster import Record, Roster, report
+from jfe_cni.agent.supervisor import Supervisor
+from jfe_cni.agent.targets import Targets
+from jfe_cni.agent.workload import Event, Workload
+from jfe_cni.errors import JfeError, UpgraderError
+from jfe_cni.kernel.cgroups import NFT_ROOT
+from jfe_cni.kernel.ground import KernelGround
+
+
+class Enroller:
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        targets: Targets,
+        ground: KernelGround,
+        issuance: Issuance,
+        installation: Installation,
+        supervisor: Supervisor,
+        announcement: Announcement,
+        log: logging.Logger,
+    ) -> None:
+        self._roster = roster
+        self._targets = targets
+        self._ground = ground
+        self._issuance = issuance
+        self._installation = installation
+        self._supervisor = supervisor
+        self._announcement = announcement
+        self._log = log
+
+    async def enrol(self, enrolment: Enrolment) -> WorkloadReport:
+        """Covered and proven when this returns; as if it had never been asked for when it raises."""
+        record = await self._targets.record_of(enrolment)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(record.namespace.close)
+            self._roster.add(record)
+            undo.callback(self._roster.save_if_possible)
+            undo.callback(self._roster.remove, record)
+            async with record.lock:
+                # Saved before the kernel is touched: whoever is killed from here on leaves a note of what to undo.
+                self._roster.save()
+                await self._cover(record, undo)
+                self._roster.advance(record, Event.PROVEN)
+            undo.pop_all()
+        await self._announcement.announce()
+        self._log.info("enrolled", extra=fields(**_named(record)))
+        return report(record)
+
+    async def unenrol(self, name: str) -> None:
+        """Nothing of the workload is left when this returns; where it raises, the same can be asked again."""
+        await self.release(self._roster.get(name))
+
+    async def release(self, record: Record) -> None:
+        async with record.lock:
+            if not self._roster.holds(record):
+                return
+            self._roster.advance(record, Event.RELEASE)
+            await self._announcement.announce()
+            await self._installation.remove(record)
+            await self._forget(record)
+            self._roster.remove(record)
+            self._roster.save()
+            record.namespace.close()
+        self._log.info("unenrolled", extra=fields(**_named(record)))
+
+    async def release_all(self) -> None:
+        """Each for itself; what can't be released is logged and stays in the saved state."""
+        for record in self._roster:
+            with self._logged("not released", record):
+                await self.release(record)
+
+    async def discard(self, record: Record) -> None:
+        """What a killed agent left half done goes. The host's table is one for all, and set right once all are back."""
+        if record.workload.shape == "namespace":
+            await self._undone("half-done enrolment", record, lambda: self._installation.remove(record))
+        record.namespace.close()
+
+    async def _cover(self, record: Record, undo: contextlib.AsyncExitStack) -> None:
+        workload = record.workload
+        record.workload = dataclasses.replace(workload, addresses=await self._ground.addresses(record.namespace))
+        undo.push_async_callback(self._undone, "upgrader", record, lambda: self._forget(record))
+        await self._issuance.give(record, await self._supervisor.control())
+        open_now = await self._ground.connections(record.namespace, workload.cgroup_number)
+        if workload.mode == "permissive":
+            record.workload = dataclasses.replace(record.workload, bare=tuple(sorted(open_now, key=str)))
+        record.workload = await with_listeners(self._ground, record)
+        undo.push_async_callback(self._undone, "rules", record, lambda: self._uninstall(record))
+        await self._installation.install(record)
+        if workload.mode == "strict":
+            await self._ground.destroy(record.namespace, open_now)
+
+    async def _uninstall(self, record: Record) -> None:
+        record.workload = dataclasses.replace(record.workload, listeners=None)
+        await self._installation.remove(record)
+
+    async def _forget(self, record: Record) -> None:
+        """Without an upgrader there is nothing to say: the next one is never told of this workload."""
+        if not self._supervisor.connected:
+            return
+        with contextlib.suppress(UpgraderError):
+            control: Control = await self._supervisor.control()
+            messages.expect_done(await control.ask(messages.remove_workload(record.workload.id)))
+
+    async def _undone(self, what: str, record: Record, undoing: Callable[[], Awaitable[None]]) -> None:
+        """One step that can't be undone must not keep the others from it."""
+        with self._logged(f"{what} not undone", record):
+            await undoing()
+
+    @contextlib.contextmanager
+    def _logged(self, what: str, record: Record) -> Iterator[None]:
+        try:
+            yield
+        except JfeError as error:
+            self._log.error(what, extra=fields(**_named(record), error=str(error)))
+
+
+async def with_listeners(ground: KernelGround, record: Record) -> Workload:
+    """The record's workload with the ports on which a host workload listens now, by its own sockets and by others'."""
+    workload = record.workload
+    if workload.cgroup is None or workload.cgroup_number is None:
+        return workload
+    own = await ground.listening(record.namespace, workload.cgroup_number)
+    lent = await ground.listening_elsewhere(
+        record.namespace, workload.cgroup_number, str(NFT_ROOT / workload.cgroup.path)
+    )
+    return dataclasses.replace(workload, listener_ports=tuple(sorted(own | lent)), lent_ports=tuple(sorted(lent)))
+
+
+def _named(record: Record) -> dict[str, object]:
+    workload = record.workload
+    return {"workload": workload.id, "identity": workload.identity, "mode": workload.mode, "shape": workload.shape}

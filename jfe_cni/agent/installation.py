@@ -1,0 +1,130 @@
+"""A workload's rules in the kernel: which they should be, and putting them there, by the shape of the workload."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from jfe_cni.agent.roster import Record, Roster
+from jfe_cni.agent.workload import State, Workload
+from jfe_cni.errors import KernelError, NamespaceGone
+from jfe_cni.kernel.cover import Cover
+from jfe_cni.kernel.ground import KernelGround
+from jfe_cni.rules.host import host_ruleset
+from jfe_cni.rules.model import Exemption, HostIntent, HostWorkload, Mark, Mode, NamespaceIntent, Ruleset
+from jfe_cni.rules.namespace import namespace_ruleset
+
+
+class Installation:
+    def __init__(self, cover: Cover, ground: KernelGround, roster: Roster, mark: Mark, exemption: Exemption) -> None:
+        self._cover = cover
+        self._ground = ground
+        self._roster = roster
+        self._mark = mark
+        self._exemption = exemption
+        # The host's workloads share one table, replaced whole.
+        self._host_lock = asyncio.Lock()
+
+    async def install(self, record: Record) -> None:
+        """Loads the rules and looks that they are there. Raises KernelError, with nothing of the new rules left."""
+        if record.workload.shape == "host":
+            await self._install_host()
+        else:
+            await self._cover.install_namespace(self._namespace_intent(record.workload), record.namespace)
+        record.missing = await self.check(record)
+        if record.missing:
+            raise KernelError(f"the rules were loaded and are not there: {'; '.join(record.missing)}")
+
+    async def check(self, record: Record) -> tuple[str, ...]:
+        """What is missing, in words."""
+        if record.workload.shape == "host":
+            async with self._host_lock:
+                intent = self._host_intent()
+                return () if intent is None else await self._cover.check_host(intent)
+        return await self._cover.check_namespace(self._namespace_intent(record.workload), record.namespace)
+
+    async def remove(self, record: Record) -> None:
+        """Leaves nothing of the workload's rules; one that was gone before is done."""
+        if record.workload.shape == "host":
+            await self._install_host()
+            return
+        with contextlib.suppress(NamespaceGone):
+            await self._cover.remove_namespace(record.namespace, self._mark)
+            await self.open_link(record)
+
+    async def close_link(self, record: Record) -> None:
+        """Strict, and with a link of its own: nothing passes until `open_link`. The host's own can't be shut."""
+        if _has_link(record.workload):
+            await self._ground.close_link(record.namespace)
+
+    async def open_link(self, record: Record) -> None:
+        """An open link stays open."""
+        if _has_link(record.workload):
+            await self._ground.open_link(record.namespace)
+
+    async def sync_host(self) -> None:
+        """The host's table says what the roster says."""
+        await self._install_host()
+
+    async def sweep_host(self) -> None:
+        """Half-done things of an agent that was killed: a host table without a workload goes."""
+        if self._host_intent() is None:
+            await self._cover.remove_host(self._mark)
+
+    def ruleset(self, workload: Workload) -> Ruleset | None:
+        """As text; None for a workload without rules at the moment."""
+        if workload.listeners is None:
+            return None
+        if workload.shape == "host":
+            intent = self._host_intent()
+            return None if intent is None else host_ruleset(intent)
+        return namespace_ruleset(self._namespace_intent(workload))
+
+    async def _install_host(self) -> None:
+        async with self._host_lock:
+            intent = self._host_intent()
+            if intent is None:
+                await self._cover.remove_host(self._mark)
+            else:
+                await self._cover.install_host(intent)
+
+    def _namespace_intent(self, workload: Workload) -> NamespaceIntent:
+        if workload.listeners is None:
+            raise KernelError(f"{workload.id} has no listeners: the upgrader does not know it", remedy="try again")
+        return NamespaceIntent(
+            workload=workload.id,
+            mark=self._mark,
+            outbound_port=workload.listeners.outbound,
+            inbound_port=workload.listeners.inbound,
+            ipv6=workload.listeners.ipv6,
+            mode=Mode(workload.mode),
+            exemption=self._exemption,
+            bare=workload.bare,
+        )
+
+    def _host_intent(self) -> HostIntent | None:
+        workloads = [record.workload for record in self._roster.host()]
+        hosted = tuple(each for each in map(_hosted, workloads) if each is not None)
+        if not hosted:
+            return None
+        ipv6 = all(each.listeners.ipv6 for each in workloads if each.listeners is not None)
+        return HostIntent(mark=self._mark, exemption=self._exemption, workloads=hosted, ipv6=ipv6)
+
+
+def _has_link(workload: Workload) -> bool:
+    return workload.mode == "strict" and workload.shape == "namespace"
+
+
+def _hosted(workload: Workload) -> HostWorkload | None:
+    """None: no rules at the moment. A cgroup that is away can't be named in a rule (it has no number)."""
+    if workload.listeners is None or workload.cgroup is None or workload.state in (State.RELEASING, State.ABSENT):
+        return None
+    return HostWorkload(
+        workload=workload.id,
+        cgroup=workload.cgroup,
+        outbound_port=workload.listeners.outbound,
+        inbound_port=workload.listeners.inbound,
+        mode=Mode(workload.mode),
+        listener_ports=workload.lent_ports,
+        bare=workload.bare,
+    )

@@ -1,0 +1,197 @@
+"""The agent's parts, made and joined once; what the API asks for goes from here to the part that does it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from jfe_cni.agent import state_file
+from jfe_cni.agent.announcement import Announcement
+from jfe_cni.agent.connections import Connections
+from jfe_cni.agent.control import Control
+from jfe_cni.agent.directory import API, Directory, Key
+from jfe_cni.agent.directory_watch import DirectoryWatch
+from jfe_cni.agent.enrolment import Enroller
+from jfe_cni.agent.installation import Installation
+from jfe_cni.agent.issuance import Issuance
+from jfe_cni.agent.log import fields
+from jfe_cni.agent.metrics import Metrics
+from jfe_cni.agent.objects import DirectoryEntry, Enrolment
+from jfe_cni.agent.publication import Publication
+from jfe_cni.agent.reports import WorkloadReport
+from jfe_cni.agent.restoration import Restoration
+from jfe_cni.agent.roster import Roster
+from jfe_cni.agent.settings import Settings
+from jfe_cni.agent.stream import Stream
+from jfe_cni.agent.supervisor import Supervisor
+from jfe_cni.agent.takeover import Takeover
+from jfe_cni.agent.targets import Targets
+from jfe_cni.agent.upgrader import Command
+from jfe_cni.agent.upkeep import Upkeep
+from jfe_cni.agent.views import Views
+from jfe_cni.agent.watch import Watch
+from jfe_cni.errors import RequestError
+from jfe_cni.identity.authority import Authority, Clock
+from jfe_cni.kernel.cover import Cover
+from jfe_cni.kernel.ground import KernelGround
+from jfe_cni.kernel.nft import Nft
+from jfe_cni.rules.model import Exemption
+
+
+class Node:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        command: Command,
+        authority: Authority,
+        exemption: Exemption,
+        nft: Nft,
+        ground: KernelGround,
+        clock: Clock,
+        log: logging.Logger,
+    ) -> None:
+        self._log = log
+        self._authority = authority
+        mark = settings.packet_mark
+        self._directory = Directory()
+        self._roster = Roster(settings.state_file, lambda: self._directory.of_source(API))
+        self._metrics = Metrics(self._roster.reports)
+        self._stream = Stream(self._metrics, log, log_connections=settings.log_connections)
+        self._publication = Publication(self._directory)
+        self._announcement = Announcement(self._directory, self._publication, self._roster, log)
+        cover = Cover(nft)
+        self._installation = Installation(cover, ground, self._roster, mark, exemption)
+        self._issuance = Issuance(authority, self._roster, mark, clock, log)
+        self._takeover = Takeover(
+            roster=self._roster,
+            issuance=self._issuance,
+            installation=self._installation,
+            publication=self._publication,
+            announcement=self._announcement,
+            log=log,
+        )
+        self._supervisor = Supervisor(
+            command,
+            on_event=self._stream.take,
+            feed=self._feed,
+            lost=self._lost,
+            restarted=self._metrics.upgrader_restarts.inc,
+            log=log,
+        )
+        self._stream.supervisor = self._supervisor
+        targets = Targets(ground, authority.trust_domain, settings.node)
+        self._enroller = Enroller(
+            roster=self._roster,
+            targets=targets,
+            ground=ground,
+            issuance=self._issuance,
+            installation=self._installation,
+            supervisor=self._supervisor,
+            announcement=self._announcement,
+            log=log,
+        )
+        self._watch = Watch(
+            roster=self._roster, ground=ground, installation=self._installation, metrics=self._metrics, log=log
+        )
+        self._upkeep = Upkeep(
+            roster=self._roster,
+            targets=targets,
+            ground=ground,
+            issuance=self._issuance,
+            installation=self._installation,
+            enroller=self._enroller,
+            announcement=self._announcement,
+            supervisor=self._supervisor,
+            authority=authority,
+            watch=self._watch,
+            log=log,
+        )
+        self._restoration = Restoration(self._roster, targets, self._enroller, self._installation, cover, log)
+        self._state_file = settings.state_file
+        file = settings.directory_file
+        self._directory_watch = None if file is None else DirectoryWatch(file, self._directory, self._announcement, log)
+        self.views = Views(
+            node=settings.node,
+            roster=self._roster,
+            directory=self._directory,
+            installation=self._installation,
+            supervisor=self._supervisor,
+            authority=authority,
+            troubles=self._troubles,
+        )
+
+    @property
+    def connections(self) -> Connections:
+        return self._stream.connections
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """What goes on by itself, each until it is cancelled."""
+        work = [self._supervisor.run(), self._watch.run(), self._upkeep.run()]
+        return work if self._directory_watch is None else [*work, self._directory_watch.run()]
+
+    async def take_back(self) -> None:
+        """What a former agent enrolled. Its rules stand all the while."""
+        workloads, pushed = state_file.load(self._state_file)
+        self._directory.replace(API, pushed)
+        await self._restoration.restore(workloads)
+        if self._directory_watch is not None:
+            await self._directory_watch.look()
+
+    async def release_all(self) -> None:
+        """Nothing is left of any workload, nor of the upgrader."""
+        await self._enroller.release_all()
+        await self._supervisor.stop()
+
+    async def enrol(self, enrolment: Enrolment) -> WorkloadReport:
+        return await self._enroller.enrol(enrolment)
+
+    async def unenrol(self, workload: str) -> None:
+        await self._enroller.unenrol(workload)
+
+    async def push(self, entries: list[DirectoryEntry]) -> None:
+        self._directory.put(API, entries)
+        self._roster.save()
+        await self._publication.publish()
+
+    async def withdraw(self, keys: list[Key]) -> None:
+        known = {entry.key for entry in self._directory.of_source(API)}
+        unknown = [key for key in keys if key not in known]
+        if unknown:
+            network, port = unknown[0]
+            where = str(network) if port is None else f"{network} port {port}"
+            raise RequestError(
+                f"no entry for {where} was pushed", remedy="see `jfe status` for the directory's entries"
+            )
+        self._directory.remove(API, keys)
+        self._roster.save()
+        await self._publication.publish()
+
+    async def rotate(self, step: str) -> None:
+        match step:
+            case "begin":
+                await asyncio.to_thread(self._authority.begin_rotation)
+            case "switch":
+                await asyncio.to_thread(self._authority.switch)
+            case "retire":
+                await asyncio.to_thread(self._authority.retire)
+            case _:
+                raise RequestError(f"{step!r} is no step of a rotation", remedy="the steps are begin, switch, retire")
+        self._log.info("authority rotated", extra=fields(step=step, phase=self._authority.phase.value))
+        await self._issuance.renew_due(await self._supervisor.control())
+
+    def metrics(self) -> bytes:
+        return self._metrics.text()
+
+    async def _feed(self, control: Control) -> None:
+        await self._takeover.feed(control, connections_wanted=self._stream.connections_wanted)
+
+    def _lost(self) -> None:
+        self._takeover.lost()
+        self.connections.forget()
+
+    def _troubles(self) -> list[str]:
+        trouble = None if self._directory_watch is None else self._directory_watch.trouble
+        return [] if trouble is None else [trouble]

@@ -1,0 +1,121 @@
+"""Who is enrolled on this node: one record a workload, saved at each change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jfe_cni.agent import state_file
+from jfe_cni.agent.faults import UnknownWorkloadError
+from jfe_cni.agent.objects import DirectoryEntry
+from jfe_cni.agent.reports import Bare, WorkloadReport
+from jfe_cni.agent.workload import Event, Workload, same_thing
+from jfe_cni.errors import ConflictError, HostError, JfeError
+from jfe_cni.kernel.namespace import Namespace
+
+
+@dataclass(eq=False)
+class Record:
+    """`workload` is replaced as it changes, `namespace` held open; whoever changes the kernel for it holds `lock`."""
+
+    workload: Workload
+    namespace: Namespace
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # What of the rules was found missing when they were last looked at.
+    missing: tuple[str, ...] = ()
+    hazards: tuple[str, ...] = ()
+
+
+class Roster:
+    """`pushed` gives what else a restarted agent must know: directory entries that came by the API."""
+
+    def __init__(self, path: Path, pushed: Callable[[], Iterable[DirectoryEntry]]) -> None:
+        self._path = path
+        self._pushed = pushed
+        self._records: dict[str, Record] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        """Over a copy: it may change meanwhile."""
+        return iter(list(self._records.values()))
+
+    def get(self, workload: str) -> Record:
+        record = self._records.get(workload)
+        if record is None:
+            raise UnknownWorkloadError.named(workload)
+        return record
+
+    def holds(self, record: Record) -> bool:
+        return self._records.get(record.workload.id) is record
+
+    def host(self) -> list[Record]:
+        return [record for record in self if record.workload.shape == "host"]
+
+    def add(self, record: Record) -> None:
+        """From here on a second enrolment of the same name, namespace or cgroup is a ConflictError."""
+        new = record.workload
+        for other in self:
+            if other.workload.id == new.id or same_thing(other.workload, new):
+                raise ConflictError(
+                    f"{_thing(new)} is enrolled already, as {other.workload.id} ({other.workload.state.value})",
+                    remedy=f"unenrol it first: jfe unenroll {other.workload.id}",
+                )
+        self._records[new.id] = record
+
+    def remove(self, record: Record) -> None:
+        if self.holds(record):
+            del self._records[record.workload.id]
+
+    def put(self, record: Record, workload: Workload) -> None:
+        """What is known of a workload has changed. Raises HostError where it can't be saved; it holds all the same."""
+        record.workload = workload
+        self.save()
+
+    def advance(self, record: Record, event: Event) -> None:
+        self.put(record, record.workload.after(event))
+
+    def save(self) -> None:
+        state_file.save(self._path, [record.workload for record in self], self._pushed())
+
+    def save_if_possible(self) -> None:
+        """Where something worse is being dealt with."""
+        with contextlib.suppress(HostError):
+            self.save()
+
+    def reports(self) -> list[WorkloadReport]:
+        return [report(record) for record in self]
+
+
+def set_trouble(record: Record, error: JfeError) -> None:
+    """Shown in the workload's report until it is proven again; not worth a write to disk."""
+    record.workload = dataclasses.replace(record.workload, trouble=str(error))
+
+
+def report(record: Record) -> WorkloadReport:
+    workload = record.workload
+    listeners, certificate = workload.listeners, workload.certificate
+    return WorkloadReport(
+        id=workload.id,
+        shape=workload.shape,
+        mode=workload.mode,
+        state=workload.state.value,
+        identity=workload.identity,
+        target_kind=workload.target.kind,
+        target=workload.target.value,
+        addresses=tuple(sorted(map(str, workload.addresses))),
+        outbound_port=None if listeners is None else listeners.outbound,
+        inbound_port=None if listeners is None else listeners.inbound,
+        ipv6=listeners is not None and listeners.ipv6,
+        certificate_expires=None if certificate is None else certificate.expires,
+        rules_whole=workload.published and not record.missing,
+        bare=tuple(Bare(str(b.local), b.local_port, str(b.remote), b.remote_port) for b in workload.bare),
+        hazards=record.hazards,
+        trouble=workload.trouble,
+    )
+
+
+def _thing(workload: Workload) -> str:
+    return f"{workload.target.kind} {workload.target.value}"

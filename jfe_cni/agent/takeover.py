@@ -1,0 +1,100 @@
+"""What a new connection to an upgrader is told, be it the one that a former agent left or one just started: everything
+that should exist, and that this was all. Rules follow where listeners changed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+
+from jfe_cni.agent import messages
+from jfe_cni.agent.announcement import Announcement
+from jfe_cni.agent.control import Control
+from jfe_cni.agent.installation import Installation
+from jfe_cni.agent.issuance import Issuance
+from jfe_cni.agent.log import fields
+from jfe_cni.agent.publication import Publication
+from jfe_cni.agent.roster import Record, Roster, set_trouble
+from jfe_cni.agent.workload import Event, State
+from jfe_cni.errors import JfeError, UpgraderError
+
+# A workload in these states is brought, or taken, by whoever put it there.
+_NOT_OURS = frozenset({State.ENROLLING, State.RELEASING})
+
+
+class Takeover:
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        issuance: Issuance,
+        installation: Installation,
+        publication: Publication,
+        announcement: Announcement,
+        log: logging.Logger,
+    ) -> None:
+        self._roster = roster
+        self._issuance = issuance
+        self._installation = installation
+        self._publication = publication
+        self._announcement = announcement
+        self._log = log
+
+    async def feed(self, control: Control, *, connections_wanted: bool) -> None:
+        """Raises UpgraderError where the connection ends meanwhile; a workload that fails is logged and left closed."""
+        ready = [record for record in self._roster if await self._bring(record, control)]
+        self._announcement.gather()
+        await self._publication.begin(control)
+        if connections_wanted:
+            messages.expect_done(await control.ask(messages.WANT_CONNECTIONS))
+        messages.expect_done(await control.ask(messages.SNAPSHOT_SENT))
+        for record in ready:
+            await self._open(record)
+        self._announcement.gather()
+        await self._publication.publish()
+        self._roster.save_if_possible()
+
+    def lost(self) -> None:
+        """The rules stand, and let nothing through."""
+        for record in self._roster:
+            if record.workload.published:
+                record.workload = record.workload.after(Event.UPGRADER_LOST)
+
+    async def _bring(self, record: Record, control: Control) -> bool:
+        async with record.lock:
+            workload = record.workload
+            if workload.state in _NOT_OURS or not self._roster.holds(record):
+                return False
+            try:
+                kept = messages.listeners_of(await control.ask(messages.keep(workload.id)))
+                if kept is not None:
+                    record.workload = dataclasses.replace(record.workload, listeners=kept)
+                if kept is None or self._issuance.due(workload):
+                    await self._issuance.give(record, control)
+            except UpgraderError:
+                raise
+            except JfeError as error:
+                self._failed(record, error)
+                return False
+            return True
+
+    async def _open(self, record: Record) -> None:
+        """Rules for the listeners as they are now; loaded even where they seem right, since who loaded them is gone."""
+        async with record.lock:
+            workload = record.workload
+            if workload.state in (*_NOT_OURS, State.ABSENT) or not self._roster.holds(record):
+                return
+            try:
+                await self._installation.install(record)
+                # The agent before may have been killed while it held the link closed.
+                await self._installation.open_link(record)
+            except JfeError as error:
+                self._failed(record, error)
+            else:
+                record.workload = record.workload.after(Event.PROVEN)
+
+    def _failed(self, record: Record, error: JfeError) -> None:
+        set_trouble(record, error)
+        with contextlib.suppress(JfeError):
+            record.workload = record.workload.after(Event.UPGRADER_LOST)
+        self._log.error("workload stays closed", extra=fields(workload=record.workload.id, error=str(error)))

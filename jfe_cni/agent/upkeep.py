@@ -1,0 +1,139 @@
+"""What nobody announces and is looked at by the clock: addresses, bare connections, listeners, cgroups that come and
+go, namespaces that have vanished, certificates that are due, and every rule once more."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+
+from jfe_cni.agent.announcement import Announcement
+from jfe_cni.agent.enrolment import Enroller, with_listeners
+from jfe_cni.agent.installation import Installation
+from jfe_cni.agent.issuance import Issuance
+from jfe_cni.agent.log import fields
+from jfe_cni.agent.roster import Record, Roster, set_trouble
+from jfe_cni.agent.supervisor import Supervisor
+from jfe_cni.agent.targets import Targets, vanished
+from jfe_cni.agent.watch import Watch
+from jfe_cni.agent.workload import Event, State
+from jfe_cni.errors import JfeError
+from jfe_cni.identity.authority import Authority
+from jfe_cni.kernel.ground import KernelGround
+
+# A unit that restarts is without cover until it is seen, so this is short; a look costs a few system calls a workload.
+PERIOD_SECONDS = 0.5
+# Certificates and rules that nobody reported as changed are looked at every so many periods.
+_SELDOM = 20
+
+
+class Upkeep:
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        targets: Targets,
+        ground: KernelGround,
+        issuance: Issuance,
+        installation: Installation,
+        enroller: Enroller,
+        announcement: Announcement,
+        supervisor: Supervisor,
+        authority: Authority,
+        watch: Watch,
+        log: logging.Logger,
+    ) -> None:
+        self._roster = roster
+        self._targets = targets
+        self._ground = ground
+        self._issuance = issuance
+        self._installation = installation
+        self._enroller = enroller
+        self._announcement = announcement
+        self._supervisor = supervisor
+        self._authority = authority
+        self._watch = watch
+        self._log = log
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        turn = 0
+        while True:
+            await asyncio.sleep(PERIOD_SECONDS)
+            turn += 1
+            for record in self._roster:
+                await self._attend(record)
+                if turn % _SELDOM == 0:
+                    await self._watch.look(record)
+            if turn % _SELDOM == 0:
+                await self._renew()
+
+    async def _attend(self, record: Record) -> None:
+        try:
+            if record.workload.state in (State.ENROLLING, State.RELEASING):
+                return
+            if await self._is_gone(record):
+                self._log.info("workload-gone", extra=fields(workload=record.workload.id))
+                await self._enroller.release(record)
+                return
+            async with record.lock:
+                if self._roster.holds(record):
+                    await self._refresh(record)
+        except JfeError as error:
+            set_trouble(record, error)
+            self._log.warning("upkeep failed", extra=fields(workload=record.workload.id, error=str(error)))
+
+    async def _is_gone(self, record: Record) -> bool:
+        """For good, that is: a unit's cgroup, or one that somebody else made, may come back."""
+        if record.workload.shape == "namespace":
+            return await asyncio.to_thread(vanished, record)
+        made = self._targets.made_for_one_run(record.workload)
+        return made and self._targets.cgroup_again(record.workload) is None
+
+    async def _refresh(self, record: Record) -> None:
+        before = record.workload
+        if before.shape == "host":
+            await self._follow_cgroup(record)
+        if not record.workload.published:
+            return
+        addresses = await self._ground.addresses(record.namespace)
+        workload = dataclasses.replace(await with_listeners(self._ground, record), addresses=addresses)
+        if workload.bare:
+            still = await self._ground.connections(record.namespace, workload.cgroup_number)
+            workload = dataclasses.replace(workload, bare=tuple(each for each in workload.bare if each in still))
+        if workload == before:
+            return
+        self._roster.put(record, workload)
+        if workload.addresses != before.addresses and self._supervisor.connected:
+            await self._issuance.give(record, await self._supervisor.control())
+        if (workload.bare, workload.lent_ports) != (before.bare, before.lent_ports):
+            await self._installation.install(record)
+        await self._announcement.announce()
+
+    async def _follow_cgroup(self, record: Record) -> None:
+        """A cgroup that is made anew has another number, and rules that name the old one match it no more."""
+        found = self._targets.cgroup_again(record.workload)
+        number = None if found is None else found[1]
+        if number == record.workload.cgroup_number:
+            return
+        if found is None:
+            self._log.info("cgroup-gone", extra=fields(workload=record.workload.id))
+            gone = dataclasses.replace(record.workload.after(Event.VANISHED), cgroup_number=None, bare=())
+            self._roster.put(record, gone)
+            await self._installation.sync_host()
+            await self._announcement.announce()
+            return
+        back = dataclasses.replace(record.workload, cgroup=found[0], cgroup_number=number, bare=())
+        record.workload = back.after(Event.PROVEN) if back.listeners is not None else back
+        await self._installation.install(record)
+        self._roster.save()
+        self._log.info("cgroup-back", extra=fields(workload=record.workload.id))
+
+    async def _renew(self) -> None:
+        try:
+            # Another agent that shares the authority may have rotated it.
+            await asyncio.to_thread(self._authority.reload)
+            if self._supervisor.connected:
+                await self._issuance.renew_due(await self._supervisor.control())
+        except JfeError as error:
+            self._log.error("certificates not renewed", extra=fields(error=str(error)))
