@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jfe_control::message::{Answer, AnswerResult, Failure, FailureKind, Object, Request, SocketKind, ToWorker, Word};
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use crate::error::{BrokerError, OpenError};
 use crate::namespace::{Home, same};
 use crate::outbox::{Outbox, QUEUED};
+use crate::reserve::Reserve;
 use crate::state::{Action, State, check};
 use crate::worker::Worker;
 use crate::{control_socket, listener, log, socket};
@@ -43,6 +45,7 @@ pub struct Broker {
     opened: HashMap<String, Opened>,
     outbox: Outbox,
     complaints: log::Seldom,
+    reserve: Reserve,
     /// Until then no agent is accepted, since that failed.
     deaf_until: Option<Instant>,
 }
@@ -52,7 +55,7 @@ pub struct Broker {
 struct Opened {
     namespace: OwnedFd,
     /// In the order of [`ToWorker::Workload`].
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Arc<OwnedFd>>,
 }
 
 /// What became ready.
@@ -80,6 +83,7 @@ impl Broker {
             opened: HashMap::new(),
             outbox: Outbox::default(),
             complaints: log::Seldom::default(),
+            reserve: Reserve::new(),
             deaf_until: None,
         })
     }

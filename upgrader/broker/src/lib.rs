@@ -11,6 +11,7 @@ pub mod namespace;
 mod option;
 pub mod outbox;
 pub mod output;
+mod reserve;
 pub mod socket;
 pub mod state;
 pub mod worker;

@@ -90,13 +90,6 @@ impl Worker {
         self.wait(now);
     }
 
-    /// Makes its link end, which ends it in the next turn.
-    pub fn hang_up(&mut self) {
-        if let Some(process) = &self.process {
-            let _ = rustix::net::shutdown(&process.link, rustix::net::Shutdown::Both);
-        }
-    }
-
     /// Passes on what it wrote on its standard error.
     pub fn hear(&mut self) {
         let lines = self.process.as_mut().map(Process::hear).unwrap_or_default();

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use jfe_broker::namespace::Home;
 use jfe_control::{Frame, FrameError, Link};
@@ -19,16 +19,23 @@ use serde_json::{Value, json};
 
 static WORKER: Once = Once::new();
 
-/// Cargo makes the binaries of the package under test alone.
+/// Cargo makes the binaries of the package under test alone. In a checkout of another user, where root must leave no
+/// file, the worker has to be there.
 fn worker_binary() -> PathBuf {
     let broker = Path::new(env!("CARGO_BIN_EXE_jfe-upgrader"));
+    let owner = std::fs::metadata(broker).unwrap().uid();
+    let binary = broker.with_file_name("jfe-upgrader-worker");
+    if owner != rustix::process::geteuid().as_raw() {
+        assert!(binary.exists(), "build the worker first: cargo build --package jfe-worker");
+        return binary;
+    }
     WORKER.call_once(|| {
         let release = broker.parent().unwrap().ends_with("release").then_some("--release");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "jfe-worker"]).args(release);
         assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
     });
-    broker.with_file_name("jfe-upgrader-worker")
+    binary
 }
 
 struct Upgrader {
@@ -38,9 +45,13 @@ struct Upgrader {
 
 impl Upgrader {
     fn start(name: &str, workers: u32) -> Self {
+        Self::start_by(name, workers, Command::new(env!("CARGO_BIN_EXE_jfe-upgrader")))
+    }
+
+    /// `command`: the broker, or what ends up as it.
+    fn start_by(name: &str, workers: u32, mut command: Command) -> Self {
         let folder = std::env::temp_dir().join(format!("jfe-broker-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_jfe-upgrader"));
         command.arg("--control").arg(folder.join("control")).arg("--worker-binary").arg(worker_binary());
         let log = File::create(folder.join("log")).unwrap();
         let process =
@@ -102,7 +113,7 @@ impl Agent {
         self.seq += 1;
         word["seq"] = self.seq.into();
         let descriptors = namespace.map(|namespace| OwnedFd::from(namespace.try_clone().unwrap()));
-        self.link.send(&word, descriptors.into_iter().collect()).unwrap();
+        self.link.send(&word, descriptors.into_iter().map(Arc::new).collect()).unwrap();
         loop {
             let message: Value = self.frame().unwrap().parse().unwrap();
             if message["event"].is_null() {
@@ -316,4 +327,30 @@ fn workers_end_with_the_broker_however_it_ends() {
         }
         assert_eq!(upgrader.process.wait().unwrap().success(), signal == Signal::TERM);
     }
+}
+
+#[test]
+fn without_descriptors_left_a_workload_is_refused_and_the_others_stay() {
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=60:60", env!("CARGO_BIN_EXE_jfe-upgrader")]);
+    let mut upgrader = Upgrader::start_by("exhausted", 1, command);
+    let mut agent = upgrader.connect();
+    let namespace = namespace();
+    let listening = agent.add("w0", &namespace);
+    let mut added = 1;
+    let refusal = loop {
+        let answer = agent.add(&format!("w{added}"), &namespace);
+        if answer["answer"] != "listening" {
+            break answer;
+        }
+        added += 1;
+        assert!(added < 60);
+    };
+    assert_eq!(refusal["answer"], "failed");
+    assert!(is_served(&namespace, &listening["inbound"]), "{refusal}");
+    for number in 1..added {
+        let answer = agent.ask(json!({"word": "del", "name": {"workload": format!("w{number}")}}), None);
+        assert_eq!(answer["answer"], "done");
+    }
+    assert_eq!(agent.add("again", &namespace)["answer"], "listening");
 }

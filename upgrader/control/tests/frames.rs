@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use jfe_control::frame::{MAX_DESCRIPTORS, MAX_LENGTH};
 use jfe_control::{Frame, FrameError, Link};
@@ -25,6 +26,10 @@ fn descriptors(count: usize) -> (Vec<OwnedFd>, u64) {
     let memory = rustix::fs::memfd_create("descriptor", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let inode = inode(&memory);
     ((0..count).map(|_| memory.try_clone().unwrap()).collect(), inode)
+}
+
+fn shared(descriptors: Vec<OwnedFd>) -> Vec<Arc<OwnedFd>> {
+    descriptors.into_iter().map(Arc::new).collect()
 }
 
 fn inode(descriptor: &impl AsFd) -> u64 {
@@ -61,7 +66,7 @@ fn descriptors_of_many_frames_back_to_back_stay_with_their_frames() {
     for number in 0..40_usize {
         let (sent, inode) = descriptors(number * 7 % (MAX_DESCRIPTORS + 1));
         expected.push((sent.len(), inode));
-        left.send(&"x".repeat(number * number * 3), sent).unwrap();
+        left.send(&"x".repeat(number * number * 3), shared(sent)).unwrap();
     }
     assert!(left.queued_bytes() > 0);
     let mut received = Vec::new();
@@ -83,7 +88,7 @@ fn descriptors_of_many_frames_back_to_back_stay_with_their_frames() {
 #[test]
 fn received_descriptors_are_closed_on_exec() {
     let (mut left, mut right) = pair();
-    left.send(&1, descriptors(1).0).unwrap();
+    left.send(&1, shared(descriptors(1).0)).unwrap();
     assert!(left.flush().unwrap());
     let frame = next(&mut right);
     assert!(rustix::io::fcntl_getfd(&frame.descriptors[0]).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
@@ -92,7 +97,7 @@ fn received_descriptors_are_closed_on_exec() {
 #[test]
 fn a_frame_larger_than_the_socket_holds_arrives_whole() {
     let (mut left, mut right) = pair();
-    left.send(&"y".repeat(3_000_000), descriptors(3).0).unwrap();
+    left.send(&"y".repeat(3_000_000), shared(descriptors(3).0)).unwrap();
     assert!(!left.flush().unwrap());
     let frame = loop {
         if let Some(frame) = right.receive().unwrap() {
@@ -171,7 +176,7 @@ fn more_descriptors_than_allowed_are_an_error_on_either_side() {
     let (raw, mut link) = raw();
     let (sent, of) = descriptors(MAX_DESCRIPTORS + 1);
     send_with(&raw, b"\0\0\0\x011", &sent);
-    assert!(matches!(link.send(&1, sent), Err(FrameError::TooManyDescriptors(65))));
+    assert!(matches!(link.send(&1, shared(sent)), Err(FrameError::TooManyDescriptors(65))));
     assert!(matches!(link.receive(), Err(FrameError::TooManyDescriptors(65))));
     drop(link);
     assert_eq!(open_descriptors_of(of), 0);

@@ -4,8 +4,9 @@ use jfe_control::message::Workload;
 use serde::Deserialize;
 
 use super::{
-    Action, Answer, AnswerResult, AsFd, Broker, BrokerError, DEAF, Failure, FailureKind, Frame, FrameError, Instant,
-    Object, OpenError, Opened, OwnedFd, QUEUED, Request, TURN, Word, check, control_socket, listener, log, same,
+    Action, Answer, AnswerResult, Arc, AsFd, Broker, BrokerError, DEAF, Failure, FailureKind, Frame, FrameError,
+    Instant, Object, OpenError, Opened, OwnedFd, QUEUED, Request, TURN, Word, check, control_socket, listener, log,
+    same,
 };
 
 /// The least that an answer needs of a request that can't be understood.
@@ -29,7 +30,8 @@ impl Broker {
     }
 
     pub(super) fn take_agent(&mut self) -> Result<(), BrokerError> {
-        match control_socket::accept(&self.control) {
+        let accepted = self.reserve.lend(|| control_socket::accept(&self.control));
+        match accepted {
             Ok(Some(link)) => {
                 // One at a time, and the newest is the one that lives.
                 self.agent = Some(link);
@@ -108,7 +110,10 @@ impl Broker {
         } else {
             match self.home.within(namespace.as_fd(), listener::open) {
                 Ok((listeners, sockets)) => {
-                    self.opened.insert(workload.id.clone(), Opened { namespace, listeners: sockets });
+                    self.opened.insert(
+                        workload.id.clone(),
+                        Opened { namespace, listeners: sockets.into_iter().map(Arc::new).collect() },
+                    );
                     listeners
                 }
                 Err(OpenError::Fatal(error)) => return Err(error),

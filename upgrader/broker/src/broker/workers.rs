@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use jfe_control::message::{Event, FromWorker};
 
-use super::{AsFd, Broker, BrokerError, FrameError, OpenError, OwnedFd, SocketKind, TURN, ToWorker, log, socket};
+use super::{Arc, AsFd, Broker, BrokerError, FrameError, OpenError, OwnedFd, SocketKind, TURN, ToWorker, log, socket};
 
 /// Sockets that one wish brings at most.
 const AT_ONCE: usize = 64;
@@ -18,7 +18,10 @@ impl Broker {
         let now = Instant::now();
         for index in 0..self.workers.len() {
             let worker = &mut self.workers[index];
-            if worker.next_start().is_some_and(|at| at <= now) && worker.start(&self.worker_binary, now) {
+            if worker.next_start().is_none_or(|at| at > now) {
+                continue;
+            }
+            if self.reserve.lend(|| worker.start(&self.worker_binary, now)) {
                 let number = worker.number;
                 if worker.was_replaced() {
                     self.event(Event::WorkerReplaced { worker: number });
@@ -84,20 +87,12 @@ impl Broker {
     }
 
     pub(super) fn tell(&mut self, number: u32, message: &ToWorker, descriptors: bool) {
-        let descriptors = match message {
-            ToWorker::Workload { workload, .. } if descriptors => self.listeners_of(&workload.id),
-            _ => Ok(Vec::new()),
+        let opened = match message {
+            ToWorker::Workload { workload, .. } if descriptors => self.opened.get(&workload.id),
+            _ => None,
         };
-        match descriptors {
-            Ok(descriptors) => self.send(number, message, descriptors),
-            // Without them the worker would have a workload that takes no connection. It starts anew, with more luck.
-            Err(error) => {
-                log::line(&format!("worker {number} can't be given listeners: {error}"));
-                if let Some(worker) = self.workers.iter_mut().find(|worker| worker.number == number) {
-                    worker.hang_up();
-                }
-            }
-        }
+        let descriptors = opened.map(|opened| opened.listeners.clone()).unwrap_or_default();
+        self.send(number, message, descriptors);
     }
 
     pub(super) fn give_sockets(
@@ -123,16 +118,11 @@ impl Broker {
         let id = id.to_owned();
         let message =
             if sockets.is_empty() { ToWorker::NoSockets { id, kind } } else { ToWorker::Sockets { id, kind } };
-        self.send(number, &message, sockets);
+        self.send(number, &message, sockets.into_iter().map(Arc::new).collect());
         Ok(())
     }
 
-    fn listeners_of(&self, id: &str) -> std::io::Result<Vec<OwnedFd>> {
-        let listeners = self.opened.get(id).map(|opened| opened.listeners.as_slice()).unwrap_or_default();
-        listeners.iter().map(OwnedFd::try_clone).collect()
-    }
-
-    fn send(&mut self, number: u32, message: &ToWorker, descriptors: Vec<OwnedFd>) {
+    fn send(&mut self, number: u32, message: &ToWorker, descriptors: Vec<Arc<OwnedFd>>) {
         let worker = self.workers.iter_mut().find(|worker| worker.number == number);
         let process = worker.and_then(|worker| worker.process.as_mut());
         if let Some(Err(error)) = process.map(|process| process.link.send(message, descriptors)) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -35,8 +36,8 @@ pub struct Link {
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
-    /// Closed here as soon as they are on their way.
-    descriptors: Vec<OwnedFd>,
+    /// Let go as soon as they are on their way.
+    descriptors: Vec<Arc<OwnedFd>>,
 }
 
 impl Link {
@@ -62,8 +63,13 @@ impl Link {
         self.queue.iter().map(|frame| frame.descriptors.len()).sum()
     }
 
-    /// Queues one frame; [`flush`](Self::flush) sends it. An error leaves the link as it was.
-    pub fn send<T: Serialize + ?Sized>(&mut self, message: &T, descriptors: Vec<OwnedFd>) -> Result<(), FrameError> {
+    /// Queues one frame; [`flush`](Self::flush) sends it. Descriptors are shared, so that one that its owner keeps needs
+    /// no second number meanwhile. An error leaves the link as it was.
+    pub fn send<T: Serialize + ?Sized>(
+        &mut self,
+        message: &T,
+        descriptors: Vec<Arc<OwnedFd>>,
+    ) -> Result<(), FrameError> {
         if descriptors.len() > MAX_DESCRIPTORS {
             return Err(FrameError::TooManyDescriptors(descriptors.len()));
         }
@@ -149,7 +155,7 @@ impl AsFd for Link {
 
 /// One frame a message: the kernel ends a read behind bytes that carry descriptors, never within a message.
 fn send_part(socket: BorrowedFd<'_>, frame: &Outgoing) -> Result<usize, Errno> {
-    let borrowed: Vec<BorrowedFd<'_>> = frame.descriptors.iter().map(AsFd::as_fd).collect();
+    let borrowed: Vec<BorrowedFd<'_>> = frame.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !borrowed.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
