@@ -28,9 +28,6 @@ NLMSG_HEADER = 16
 
 ALL_STATES = (1 << 32) - 1
 
-MAPPED = bytes(10) + b"\xff\xff"
-"""The first 96 bits of an IPv4-mapped address (RFC 4291, 2.5.5.2)."""
-
 SOCK_DESTROY = 21
 """linux/sock_diag.h; needs CONFIG_INET_DIAG_DESTROY."""
 
@@ -41,9 +38,6 @@ ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_W
 
 OPEN = (ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING)
 """States in which a socket may still send a byte, or be sent one."""
-
-ANY_COOKIE = (1 << 64) - 1
-"""INET_DIAG_NOCOOKIE: whichever socket has the addresses."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,8 @@ class TcpSocket:
     inode: int
     uid: int
     device: int
+    cookie: int
+    ipv6: bool
 
     def tuple(self) -> ConnectionTuple:
         """The four-tuple; an IPv4 connection of an IPv6 socket is given as what it is on the wire, IPv4."""
@@ -94,11 +90,11 @@ def destroy(wanted: Iterable[ConnectionTuple]) -> int:
     """Reset both ends of each connection; how many there were. Those that have ended meanwhile are done.
 
     HostError where the kernel was built without it."""
+    ending = frozenset(wanted)
+    found = [each for each in sockets(OPEN) if each.tuple() in ending]
     # Not by pyroute2's DiagSocket: it tells messages apart by address family, and takes an error's answer for data.
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as netlink:
-        return sum(
-            any(_destroy_one(netlink, *spelling) for spelling in _spellings(connection)) for connection in wanted
-        )
+        return sum(_destroy_one(netlink, each) for each in found)
 
 
 def local_addresses() -> frozenset[str]:
@@ -109,19 +105,17 @@ def local_addresses() -> frozenset[str]:
         )
 
 
-def _spellings(connection: ConnectionTuple) -> list[tuple[socket.AddressFamily, bytes]]:
-    """Family and `struct inet_diag_sockid`: an IPv4 connection may be that of an IPv6 socket, by its mapped address."""
-    ports = pack("!HH", connection.local_port, connection.remote_port)
-    local, remote = connection.local.packed, connection.remote.packed
-    any_device = pack("=IQ", 0, ANY_COOKIE)
-    if connection.local.version == 6:
-        return [(socket.AF_INET6, ports + local + remote + any_device)]
-    plain = ports + local.ljust(16, b"\0") + remote.ljust(16, b"\0") + any_device
-    mapped = ports + MAPPED + local + MAPPED + remote + any_device
-    return [(socket.AF_INET, plain), (socket.AF_INET6, mapped)]
-
-
-def _destroy_one(netlink: socket.socket, family: socket.AddressFamily, identity: bytes) -> bool:
+def _destroy_one(netlink: socket.socket, ending: TcpSocket) -> bool:
+    local, local_port, remote, remote_port = ending.connection
+    family = socket.AF_INET6 if ending.ipv6 else socket.AF_INET
+    # struct inet_diag_sockid. The cookie makes it that very socket: without it, the kernel's look-up of a connection
+    # that has ended meanwhile goes on to the listener, and ends that.
+    identity = (
+        pack("!HH", local_port, remote_port)
+        + socket.inet_pton(family, local).ljust(16, b"\0")
+        + socket.inet_pton(family, remote).ljust(16, b"\0")
+        + pack("=IQ", ending.device, ending.cookie)
+    )
     # struct inet_diag_req_v2: family, protocol, ext, pad, states, id
     request = pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, ALL_STATES) + identity
     flags = NLM_F_REQUEST | NLM_F_ACK
@@ -129,7 +123,7 @@ def _destroy_one(netlink: socket.socket, family: socket.AddressFamily, identity:
     answer = netlink.recv(4096)
     # struct nlmsgerr: a negative errno, or 0
     code = -unpack_from("=i", answer, NLMSG_HEADER)[0]
-    if code in (0, errno.ENOENT):
+    if code in (0, errno.ENOENT, errno.ESTALE):
         return bool(code == 0)
     if code == errno.EPERM:
         raise HostError("connections may not be ended", "run as root, with CAP_NET_ADMIN")
@@ -146,6 +140,8 @@ def _socket(message: Any) -> TcpSocket:
         inode=message["idiag_inode"],
         uid=message["idiag_uid"],
         device=message["idiag_if"],
+        cookie=message["idiag_cookie"],
+        ipv6=message["idiag_family"] == socket.AF_INET6,
     )
 
 

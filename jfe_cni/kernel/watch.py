@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from jfe_cni.kernel.namespace import Namespace, run_inside
 
@@ -29,7 +29,7 @@ SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
 BUFFER = 65536
 
 
-async def changes(namespace: Namespace) -> AsyncIterator[None]:
+async def changes(namespace: Namespace) -> AsyncGenerator[None, None]:
     """One None for each burst of changes; ends when it is closed. The first is for what changed while it was set up.
 
     Holds no reference to the namespace but its own sockets."""

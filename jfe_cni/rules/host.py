@@ -16,6 +16,7 @@ from jfe_cni.rules.text import (
     bare_arriving,
     bare_leaving,
     bare_sets,
+    leave_bare,
     marked,
     owner,
     set_mark,
@@ -58,8 +59,7 @@ def _outbound(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
         "so that the application's answers come back to the upgrader",
     )
     chain.add("fib daddr type local accept", "own addresses and loopback never leave")
-    for match in bare_leaving(bare):
-        chain.add(f"{match} accept", "open at enrolment: bare until it ends")
+    leave_bare(chain, bare)
     for level, paths in _cgroups(intent):
         chain.add(
             f"socket cgroupv2 level {level} {{ {paths} }} {set_mark(intent.mark)} accept",

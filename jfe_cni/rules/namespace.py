@@ -13,8 +13,8 @@ from jfe_cni.rules.text import (
     OPENING,
     Chain,
     bare_arriving,
-    bare_leaving,
     bare_sets,
+    leave_bare,
     marked,
     owner,
     set_mark,
@@ -50,8 +50,7 @@ def _outbound(intent: NamespaceIntent, tag: str) -> Chain:
     chain.add("meta l4proto != tcp accept", "UDP, SCTP and ICMP pass in either mode")
     chain.add(f"{owner(intent.exemption)} accept", "the exemption: nobody in the namespace can enter that cgroup")
     chain.add("fib daddr type local accept", "own addresses and loopback never leave")
-    for match in bare_leaving(intent.bare):
-        chain.add(f"{match} accept", "open at enrolment: bare until it ends")
+    leave_bare(chain, intent.bare)
     chain.add(
         f"socket wildcard 0 {set_mark(intent.mark)} accept",
         "any full socket with an address, also one that is closed and still flushes: to the loopback",

@@ -92,11 +92,20 @@ def bare_sets(bare: Iterable[ConnectionTuple]) -> list[str]:
 
 
 def bare_leaving(bare: Iterable[ConnectionTuple]) -> list[str]:
-    """Matches for packets of bare connections as they leave. Never one that opens: the tuple may be used again."""
+    """Matches for packets of bare connections as they leave."""
     return [
-        f"tcp flags & (syn | ack) != syn {family} saddr . tcp sport . {family} daddr . tcp dport @bare{version}"
+        f"{family} saddr . tcp sport . {family} daddr . tcp dport @bare{version}"
         for version, family in _families_of(bare)
     ]
+
+
+def leave_bare(chain: Chain, bare: Iterable[ConnectionTuple]) -> None:
+    """Rules that let bare connections out, and no new one with the same tuple: it would be taken for the old one."""
+    for match in bare_leaving(bare):
+        chain.add(
+            f"{OPENING} {match} counter reject with tcp reset", "that one has ended: until it is taken off the list"
+        )
+        chain.add(f"{match} accept", "open at enrolment: bare until it ends")
 
 
 def bare_arriving(bare: Iterable[ConnectionTuple]) -> list[str]:

@@ -37,7 +37,8 @@ def told(*words):
 
 ECHO = """
 # Answers each message with the address that it came from and the message.
-listener = socket.create_server((address, port), family=family(address), backlog=512)
+both = {"dualstack_ipv6": True} if address == "::" else {}
+listener = socket.create_server((address, port), family=family(address), backlog=512, **both)
 told("ready")
 def answer(connection, peer):
     try:
@@ -89,7 +90,7 @@ class Host:
     def command(self, *words: str) -> str:
         """Run a program here to its end; what it printed."""
         done = subprocess.run(
-            ["nsenter", f"--net={self.path}", "--", *words], capture_output=True, text=True, timeout=60
+            ["nsenter", f"--net={self.path}", "--", *words], check=False, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, f"{self.enter} -- {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -109,9 +110,7 @@ class Host:
     def python(self, code: str, *, cgroup: MadeCgroup | None = None, **names: object) -> subprocess.Popen[str]:
         """Start Python `code` here; `names` are its variables."""
         given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-        return self.start(
-            sys.executable, "-I", "-u", "-c", PREAMBLE + given + textwrap.dedent(code), cgroup=cgroup
-        )
+        return self.start(sys.executable, "-I", "-u", "-c", PREAMBLE + given + textwrap.dedent(code), cgroup=cgroup)
 
     def run(self, code: str, *, cgroup: MadeCgroup | None = None, **names: object) -> str:
         """Run Python `code` here to its end; what it printed."""
@@ -151,12 +150,18 @@ class Host:
 
 
 @dataclass
-class StandIn:
+class Listeners:
+    """The ports of the upgrader's listeners."""
+
+    outbound: int
+    inbound: int
+
+
+@dataclass
+class StandIn(Listeners):
     """The stand-in for the upgrader, running."""
 
     process: subprocess.Popen[str]
-    outbound: int
-    inbound: int
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -180,11 +185,18 @@ class Upgrader:
             f"--inbound-port={inbound}",
         )
         ports = json.loads(first_line(process))
-        return StandIn(process, ports["outbound"], ports["inbound"])
+        return StandIn(ports["outbound"], ports["inbound"], process)
 
-    def intent(self, listeners: StandIn, mode: Mode = Mode.STRICT, **more: object) -> NamespaceIntent:
+    def intent(self, listeners: Listeners, mode: Mode = Mode.STRICT, **more: object) -> NamespaceIntent:
         return NamespaceIntent(
-            "w1", MARK, listeners.outbound, listeners.inbound, True, mode, self.exemption, **more  # type: ignore[arg-type]
+            "w1",
+            MARK,
+            listeners.outbound,
+            listeners.inbound,
+            True,
+            mode,
+            self.exemption,
+            **more,  # type: ignore[arg-type]
         )
 
 
@@ -231,12 +243,15 @@ FENCE = b"the-capture-has-come-this-far"
 def capture(at: Host, sender: Host, file: Path) -> Iterator[Capture]:
     """Everything that reaches the device of `at`, which is the far end of the link of `sender`."""
     process = subprocess.Popen(
-        ["nsenter", f"--net={at.path}", "--", "tcpdump", "-i", at.device, "-U", "-w", str(file), "-s", "0"],
+        ["nsenter", f"--net={at.path}", "--", "tcpdump", "-i", at.device, "-U", "-Z", "root", "-w", str(file)],
         stderr=subprocess.PIPE,
     )
     try:
         assert process.stderr is not None
-        assert b"listening on" in process.stderr.readline() + process.stderr.readline()
+        said = process.stderr.readline()
+        while b"listening on" not in said:
+            assert said, f"tcpdump ended with status {process.wait()}"
+            said = process.stderr.readline()
 
         def fence() -> None:
             sender.run(

@@ -53,7 +53,8 @@ def original_destination(connection: socket.socket) -> tuple[str, int]:
     try:
         raw = connection.getsockopt(level, SO_ORIGINAL_DST, 28)
     except OSError:
-        return connection.getsockname()[:2]
+        address, port, *_ = connection.getsockname()
+        return address, port
     port = struct.unpack_from("!H", raw, 2)[0]
     address = raw[4:8] if connection.family == socket.AF_INET else raw[8:24]
     return socket.inet_ntop(connection.family, address), port
@@ -74,9 +75,7 @@ def copy(source: socket.socket, sink: socket.socket) -> None:
 
 
 def relay(accepted: socket.socket, onward: socket.socket) -> None:
-    pair = [
-        threading.Thread(target=copy, args=ends, daemon=True) for ends in ((accepted, onward), (onward, accepted))
-    ]
+    pair = [threading.Thread(target=copy, args=ends, daemon=True) for ends in ((accepted, onward), (onward, accepted))]
     for thread in pair:
         thread.start()
     for thread in pair:

@@ -216,9 +216,7 @@ async def test_without_the_policy_rule_nothing_leaves(
         address=address(peer, version),
         secret=SECRET,
     )
-    seen = wire.payload()
-    assert SECRET not in seen
-    assert b"\x00\x50" + b"\x00" * 0 not in b""  # the capture itself is judged by the secret alone
+    assert SECRET not in wire.payload()
 
 
 @BOTH
@@ -354,15 +352,14 @@ async def test_a_client_that_uses_its_port_again_still_meets_the_upgrader(
     assert out.split() == ["True"] * 3
 
 
-async def test_what_the_namespace_forwards_to_others_is_left_alone(
-    pod: Host, peer: Host, listeners: StandIn
-) -> None:
+async def test_what_the_namespace_forwards_to_others_is_left_alone(pod: Host, peer: Host, listeners: StandIn) -> None:
     """A listener on all addresses matches in prerouting whatever the packet's destination."""
     pod.echo("0.0.0.0", 90)
     pod.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
-    pod.command("ip", "link", "add", "dummy0", "type", "dummy")
-    pod.command("ip", "link", "set", "dummy0", "up")
-    pod.command("ip", "route", "add", "10.98.0.0/24", "dev", "dummy0")
+    pod.command("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    pod.command("ip", "link", "set", "up0", "up")
+    pod.command("ip", "link", "set", "up1", "up")
+    pod.command("ip", "route", "add", "10.98.0.0/24", "dev", "up0")
     pod.command("nft", "add table ip seen; add chain ip seen f { type filter hook forward priority 0; }; "
                 "add rule ip seen f tcp dport 90 counter")  # fmt: skip
     peer.command("ip", "route", "add", "10.98.0.0/24", "via", pod.ipv4)

@@ -1,0 +1,384 @@
+"""Workloads of the host's own namespace, here a namespace that stands for a host: each a cgroup, nobody else touched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
+from jfe_cni.kernel.nft import Nft
+from jfe_cni.rules import host as rules
+from jfe_cni.rules.model import HostIntent, HostWorkload, Mode
+from tests.kernel.lab import INVERTED, MARK, REFUSED, RESET, Capture, Host, StandIn, Upgrader, first_line, ready
+
+SECRET = b"never-to-be-seen-on-a-wire"
+BOTH = pytest.mark.parametrize("version", ["ipv4", "ipv6"])
+
+COVER = """
+# The host's rules go into this process's own namespace, so the one that loads them lives in the namespace under test.
+import asyncio, sys
+from ipaddress import ip_address
+from jfe_cni.errors import JfeError
+from jfe_cni.kernel import sockets
+from jfe_cni.kernel.cover import Cover
+from jfe_cni.rules.model import *
+cover = Cover()
+async def main():
+    for line in sys.stdin:
+        verb, intent = eval(line)
+        try:
+            print(repr(await getattr(cover, verb)(intent)), flush=True)
+        except JfeError as error:
+            print("error:", error, flush=True)
+asyncio.run(main())
+"""
+
+
+def address(host: Host, version: str) -> str:
+    return str(getattr(host, version))
+
+
+@dataclass
+class Agent:
+    """A process in the host's namespace that loads rules there."""
+
+    process: subprocess.Popen[str]
+
+    def do(self, verb: str, what: object) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(repr((verb, what)).replace("<Mode.STRICT: 'strict'>", "Mode.STRICT")
+                                 .replace("<Mode.PERMISSIVE: 'permissive'>", "Mode.PERMISSIVE")
+                                 .replace("IPv4Address", "ip_address").replace("IPv6Address", "ip_address") + "\n")  # fmt: skip
+        self.process.stdin.flush()
+        return first_line(self.process)
+
+
+@dataclass
+class Enrolled:
+    """Two workloads, each with listeners of its own, and what else the tests need."""
+
+    first: MadeCgroup
+    second: MadeCgroup
+    first_ports: StandIn
+    second_ports: StandIn
+    intent: HostIntent
+    agent: Agent
+
+
+@pytest.fixture
+def agent(pod: Host) -> Agent:
+    return Agent(pod.start(sys.executable, "-u", "-c", COVER))
+
+
+@pytest.fixture
+def enrolled(pod: Host, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrader, agent: Agent) -> Iterator[Enrolled]:
+    first = tree.create(str(cgroups.path / "run" / "first"))
+    second = tree.create(str(cgroups.path / "second"))
+    ports = upgrader.start(pod), upgrader.start(pod)
+    workloads = tuple(
+        HostWorkload(name, tree.cgroup(str(made.path)), started.outbound, started.inbound, Mode.STRICT)
+        for name, made, started in (("first", first, ports[0]), ("second", second, ports[1]))
+    )
+    intent = HostIntent(MARK, upgrader.exemption, workloads)
+    assert agent.do("install_host", intent) == "None"
+    yield Enrolled(first, second, *ports, intent, agent)
+
+
+@BOTH
+def test_what_a_workload_sends_is_taken(pod: Host, peer: Host, enrolled: Enrolled, wire: Capture, version: str) -> None:
+    peer.echo(address(peer, version), 80, inverted=True)
+    for cgroup in (enrolled.first, enrolled.second):
+        answer = pod.ask(address(peer, version), 80, SECRET, cgroup=cgroup)
+        assert answer == address(pod, version).encode() + b" " + SECRET
+    assert SECRET not in wire.payload()
+
+
+@BOTH
+def test_a_process_below_a_workloads_cgroup_is_taken_too(
+    pod: Host, peer: Host, tree: CgroupTree, enrolled: Enrolled, wire: Capture, version: str
+) -> None:
+    peer.echo(address(peer, version), 80, inverted=True)
+    below = tree.create(str(enrolled.first.path / "of-its-own"))
+    answer = pod.ask(address(peer, version), 80, SECRET, cgroup=below)
+    assert answer == address(pod, version).encode() + b" " + SECRET
+    assert SECRET not in wire.payload()
+
+
+@BOTH
+def test_a_process_that_is_not_enrolled_is_untouched(
+    pod: Host, peer: Host, enrolled: Enrolled, wire: Capture, version: str
+) -> None:
+    peer.echo(address(peer, version), 80)
+    pod.echo(address(pod, version), 91)
+    here, there = address(pod, version), address(peer, version)
+    assert pod.ask(there, 80, SECRET) == here.encode() + b" " + SECRET
+    assert peer.ask(here, 91, SECRET) == there.encode() + b" " + SECRET
+    assert peer.ask(here, 99, SECRET) == REFUSED
+    assert pod.ask(there, 99, SECRET) == REFUSED
+    assert SECRET in wire.payload()
+
+
+@BOTH
+def test_a_workloads_server_sees_its_clients_address(pod: Host, peer: Host, enrolled: Enrolled, version: str) -> None:
+    for port, cgroup in ((90, enrolled.first), (92, enrolled.second)):
+        pod.echo(address(pod, version), port, cgroup=cgroup)
+        answer = peer.ask(address(pod, version), port, SECRET.translate(INVERTED))
+        assert isinstance(answer, bytes)
+        assert answer.translate(INVERTED) == address(peer, version).encode() + b" " + SECRET
+
+
+def test_a_workloads_own_loopback_is_left_alone(pod: Host, enrolled: Enrolled) -> None:
+    pod.echo("127.0.0.1", 91, cgroup=enrolled.first)
+    assert pod.ask("127.0.0.1", 91, b"?", cgroup=enrolled.second) == b"127.0.0.1 ?"
+
+
+def test_a_listener_that_another_made_is_covered_by_its_port(
+    pod: Host, peer: Host, enrolled: Enrolled, upgrader: Upgrader
+) -> None:
+    pod.echo(pod.ipv4, 93)  # made outside any workload's cgroup, as by a supervisor
+    first, second = enrolled.intent.workloads
+    intent = replace(enrolled.intent, workloads=(replace(first, listener_ports=(93,)), second))
+    assert enrolled.agent.do("install_host", intent) == "None"
+    answer = peer.ask(pod.ipv4, 93, SECRET.translate(INVERTED))
+    assert isinstance(answer, bytes)
+    assert answer.translate(INVERTED) == peer.ipv4.encode() + b" " + SECRET
+
+
+@BOTH
+def test_a_workload_bound_to_a_device_works(
+    pod: Host, peer: Host, enrolled: Enrolled, wire: Capture, version: str
+) -> None:
+    peer.echo(address(peer, version), 80, inverted=True)
+    before = "asker.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'eth0')"
+    answer = pod.ask(address(peer, version), 80, SECRET, before=before, cgroup=enrolled.first)
+    assert answer == address(pod, version).encode() + b" " + SECRET
+    assert SECRET not in wire.payload()
+
+
+@BOTH
+def test_raw_sockets_of_a_workload_send_no_tcp(
+    pod: Host, peer: Host, enrolled: Enrolled, wire: Capture, version: str
+) -> None:
+    pod.run(
+        """
+        raw = socket.socket(family(there), socket.SOCK_RAW, socket.IPPROTO_TCP)
+        for mark in (0, mark):
+            raw.setsockopt(socket.SOL_SOCKET, 36, mark)
+            for flags in range(64):
+                header = struct.pack("!HHIIBBHHH", 5555, 80, 1000, 2000, 0x50, flags, 1000, 0, 0)
+                try:
+                    raw.sendto(header + secret, (there, 0))
+                except OSError:
+                    pass
+        """,
+        cgroup=enrolled.first,
+        there=address(peer, version),
+        mark=MARK.bit,
+        secret=SECRET,
+    )
+    assert SECRET not in wire.payload()
+
+
+@BOTH
+def test_data_of_a_connection_that_is_closed_at_once_never_leaves_as_it_was(
+    pod: Host, peer: Host, enrolled: Enrolled, wire: Capture, version: str
+) -> None:
+    peer.echo(address(peer, version), 80, inverted=True)
+    pod.run(
+        """
+        sender = open_socket(address); sender.connect((address, 80)); sender.setblocking(False)
+        try:
+            while True:
+                sender.send(secret * 2000)
+        except BlockingIOError:
+            sender.close()
+        """,
+        cgroup=enrolled.first,
+        address=address(peer, version),
+        secret=SECRET,
+    )
+    assert SECRET not in wire.payload()
+
+
+ATTEMPT = """
+asker = open_socket(address); asker.settimeout(0.5)
+try:
+    asker.connect((address, port)); asker.sendall(secret); told("connected")
+except OSError as error:
+    told(type(error).__name__)
+"""
+
+
+@BOTH
+def test_after_the_upgrader_died_nothing_leaves_and_nothing_comes_in(
+    pod: Host, peer: Host, enrolled: Enrolled, wire: Capture, version: str
+) -> None:
+    pod.echo(address(pod, version), 90, cgroup=enrolled.first)
+    peer.echo(address(peer, version), 80)
+    enrolled.first_ports.kill()
+    there, here = address(peer, version), address(pod, version)
+    assert pod.run(ATTEMPT, cgroup=enrolled.first, address=there, port=80, secret=SECRET) == REFUSED
+    assert peer.run(ATTEMPT, address=here, port=90, secret=SECRET) == "TimeoutError"
+    assert SECRET not in wire.payload()
+
+
+@BOTH
+def test_whoever_binds_the_dead_upgraders_ports_gets_nothing(
+    pod: Host, peer: Host, enrolled: Enrolled, version: str
+) -> None:
+    pod.echo(address(pod, version), 90, cgroup=enrolled.first)
+    enrolled.first_ports.kill()
+    thief = ready(
+        pod.python(
+            """
+            def serve(listener):
+                while True:
+                    told("stolen from", listener.accept()[1])
+            for address, level, option in (("127.0.0.1", 0, 19), ("::1", 41, 75)):
+                for port, transparent in zip(ports, (0, 1)):
+                    listener = socket.socket(family(address))
+                    listener.setsockopt(level, option, transparent)
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    listener.bind((address, port)); listener.listen()
+                    threading.Thread(target=serve, args=(listener,), daemon=True).start()
+            told("ready")
+            time.sleep(PATIENCE)
+            """,
+            ports=[enrolled.first_ports.outbound, enrolled.first_ports.inbound],
+        )
+    )
+    there, here = address(peer, version), address(pod, version)
+    assert pod.run(ATTEMPT, cgroup=enrolled.first, address=there, port=80, secret=SECRET) == REFUSED
+    assert peer.run(ATTEMPT, address=here, port=90, secret=SECRET) == "TimeoutError"
+    thief.kill()
+    assert thief.stdout is not None
+    assert thief.stdout.read() == ""
+
+
+@BOTH
+def test_without_policy_rule_and_nat_nothing_leaves(
+    pod: Host, peer: Host, enrolled: Enrolled, wire: Capture, version: str
+) -> None:
+    peer.echo(address(peer, version), 80)
+    for family in ("-4", "-6"):
+        pod.command("ip", family, "rule", "delete", "fwmark", f"{MARK.bit:#x}/{MARK.bit:#x}")
+    pod.command("nft", "flush chain inet jfe_host redirected")
+    there = address(peer, version)
+    assert pod.run(ATTEMPT, cgroup=enrolled.first, address=there, port=80, secret=SECRET) == "TimeoutError"
+    assert SECRET not in wire.payload()
+
+
+def test_a_client_that_uses_its_port_again_never_meets_the_application_in_clear(
+    pod: Host, peer: Host, enrolled: Enrolled
+) -> None:
+    pod.echo(pod.ipv4, 90, cgroup=enrolled.first)
+    out = peer.run(
+        """
+        for turn in range(2):
+            asker = open_socket(address); asker.settimeout(0.5)
+            asker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); asker.bind(("", 4444))
+            try:
+                asker.connect((address, 90)); asker.sendall(secret)
+                told(asker.recv(100).endswith(secret) and asker.getpeername()[0] == address)
+            except OSError as error:
+                told("None")
+            asker.shutdown(socket.SHUT_WR) if turn == 0 else None
+            asker.recv(100) if turn == 0 else None
+            asker.close()
+        """,
+        address=pod.ipv4,
+        secret=SECRET.translate(INVERTED),
+    )
+    assert out.split()[0] == "True"
+    counters = pod.command("nft", "list", "chain", "inet", "jfe_host", "knocking")
+    assert "counter packets 0" not in counters or out.split()[1] == "True"
+
+
+def test_what_the_host_forwards_to_others_on_the_same_port_is_left_alone(
+    pod: Host, peer: Host, enrolled: Enrolled
+) -> None:
+    """A listener on all addresses matches in prerouting whatever the packet's destination."""
+    pod.echo("0.0.0.0", 90, cgroup=enrolled.first)
+    pod.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    pod.command("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    pod.command("ip", "link", "set", "up0", "up")
+    pod.command("ip", "link", "set", "up1", "up")
+    pod.command("ip", "route", "add", "10.98.0.0/24", "dev", "up0")
+    pod.command("nft", "add table ip seen; add chain ip seen f { type filter hook forward priority 0; }; "
+                "add rule ip seen f tcp dport 90 counter")  # fmt: skip
+    peer.command("ip", "route", "add", "10.98.0.0/24", "via", pod.ipv4)
+    peer.run(ATTEMPT, address="10.98.0.5", port=90, secret=SECRET)
+    assert "counter packets 0" not in pod.command("nft", "list", "chain", "ip", "seen", "f")
+
+
+def test_refused_by_the_peer_is_reset_for_the_application(pod: Host, peer: Host, enrolled: Enrolled) -> None:
+    assert pod.ask(peer.ipv4, 99, b"?", cgroup=enrolled.first) == RESET
+
+
+def test_permissive_leaves_open_connections_as_they_are(
+    pod: Host, peer: Host, agent: Agent, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrader
+) -> None:
+    from ipaddress import ip_address
+
+    from jfe_cni.rules.model import ConnectionTuple
+
+    peer.echo(peer.ipv4, 80)
+    made = tree.create(str(cgroups.path / "run" / "first"))
+    call = ready(
+        pod.python(
+            """
+            caller = open_socket(address); caller.bind(("", 4444)); caller.connect((address, 80)); told("ready")
+            for line in sys.stdin:
+                caller.sendall(line.encode()); told(caller.recv(100))
+            """,
+            cgroup=made,
+            address=peer.ipv4,
+        )
+    )
+    started = upgrader.start(pod)
+    bare = (ConnectionTuple(ip_address(pod.ipv4), 4444, ip_address(peer.ipv4), 80),)
+    workload = HostWorkload(
+        "first", tree.cgroup(str(made.path)), started.outbound, started.inbound, Mode.PERMISSIVE, (), bare
+    )
+    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "None"
+    assert call.stdin is not None
+    call.stdin.write("still bare\n")
+    call.stdin.flush()
+    assert "still bare" in first_line(call)
+
+
+def test_release_leaves_the_host_as_it_was(
+    pod: Host, agent: Agent, upgrader: Upgrader, tree: CgroupTree, cgroups: MadeCgroup
+) -> None:
+    before = pod.state()
+    intent = HostIntent(
+        MARK, upgrader.exemption, (HostWorkload("w", tree.cgroup(str(cgroups.path)), 61001, 61002, Mode.STRICT),)
+    )
+    assert agent.do("install_host", intent) == "None"
+    assert agent.do("check_host", intent) == "()"
+    assert "'w'" in agent.do("list_tagged", None)
+    pod.command("nft", "delete table inet jfe_host")
+    assert "missing" in agent.do("check_host", intent)
+    assert agent.do("install_host", intent) == "None"
+    assert agent.do("remove_host", MARK) == "None"
+    assert agent.do("remove_host", MARK) == "None"
+    assert pod.state() == before
+
+
+def test_a_workload_whose_cgroup_is_gone_is_named_and_nothing_is_left(
+    pod: Host, agent: Agent, upgrader: Upgrader, tree: CgroupTree
+) -> None:
+    before = pod.state()
+    gone = tree.cgroup("jfe-test-gone/x")
+    intent = HostIntent(MARK, upgrader.exemption, (HostWorkload("w", gone, 61001, 61002, Mode.STRICT),))
+    assert gone.path in agent.do("install_host", intent)
+    assert pod.state() == before
+
+
+async def test_the_rules_of_a_host_without_workloads_load(pod: Host, upgrader: Upgrader, nft: Nft) -> None:
+    with pod.open() as namespace:
+        await nft.load(rules.host_ruleset(HostIntent(MARK, upgrader.exemption, ())), namespace)
