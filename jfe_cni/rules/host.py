@@ -61,8 +61,13 @@ def _outbound(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
     chain.add("fib daddr type local accept", "own addresses and loopback never leave")
     leave_bare(chain, bare)
     for level, paths in _cgroups(intent):
+        workloads = f"socket cgroupv2 level {level} {{ {paths} }}"
         chain.add(
-            f"socket cgroupv2 level {level} {{ {paths} }} {set_mark(intent.mark)} accept",
+            f"{workloads} ct state {{ invalid, untracked }} counter drop",
+            "what conntrack does not know is not redirected (a raw socket's), and `ct mark` breaks off on it",
+        )
+        chain.add(
+            f"{workloads} ct mark set ct mark | {bit} {set_mark(intent.mark)} accept",
             "all else of a workload, also from raw and from closed sockets: to the loopback",
         )
     return chain
@@ -86,12 +91,12 @@ def _redirected(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
 
 def _leaving(intent: HostIntent) -> Chain:
     chain = Chain("leaving", "type filter hook postrouting priority mangle", TAG)
-    for level, paths in _cgroups(intent):
-        astray = f'meta l4proto tcp {marked(intent.mark)} oif != "lo"'
-        chain.add(
-            f"{astray} socket cgroupv2 level {level} {{ {paths} }} counter drop",
-            "the policy rule was taken away, or a socket is bound to a device that table does not know",
-        )
+    # Sockets cannot be matched in postrouting. Both marks together: what others forward with this bit is not ours.
+    bit = f"{intent.mark.bit:#010x}"
+    chain.add(
+        f'meta l4proto tcp {marked(intent.mark)} ct mark & {bit} == {bit} oif != "lo" counter drop',
+        "the policy rule was taken away: what is marked leaves over no device all the same",
+    )
     return chain
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from jfe_cni.rules.model import Former, NamespaceIntent, Ruleset
 from jfe_cni.rules.text import (
     OPENING,
+    REFUSE,
     Chain,
     bare_arriving,
     bare_sets,
@@ -68,7 +69,7 @@ def _leaving(intent: NamespaceIntent, tag: str) -> Chain:
     chain = Chain("leaving", "type filter hook postrouting priority mangle", tag)
     chain.add(
         f'meta l4proto tcp {marked(intent.mark)} oif != "lo" counter drop',
-        "the policy rule was taken away, or a socket is bound to a device that table does not know",
+        "the policy rule was taken away: what is marked leaves over no device all the same",
     )
     return chain
 
@@ -96,7 +97,7 @@ def _taking(intent: NamespaceIntent) -> list[Chain]:
     give = Chain("give")
     _hand_over(give, intent, intent.outbound_port)
     give.add(f"{OPENING} counter drop", "no upgrader: the SYN is sent again, and finds the next one")
-    give.add("counter reject with tcp reset", "the connection is gone, and the application may know")
+    give.add(REFUSE, "the connection is gone, and the application may know")
 
     knocking = Chain("knocking")
     knocking.add("fib daddr type != local accept", "forwarded to others, whoever listens here on that port")

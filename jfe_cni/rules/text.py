@@ -13,6 +13,8 @@ COMMENT_LIMIT = 128
 OPENING = "tcp flags & (syn | ack | rst) == syn"
 """A packet that asks for a connection (RFC 9293, 3.10.7.2: with ACK or RST a listener does not take it)."""
 
+REFUSE = "counter reject with tcp reset"
+
 
 @dataclass
 class Chain:
@@ -102,9 +104,7 @@ def bare_leaving(bare: Iterable[ConnectionTuple]) -> list[str]:
 def leave_bare(chain: Chain, bare: Iterable[ConnectionTuple]) -> None:
     """Rules that let bare connections out, and no new one with the same tuple: it would be taken for the old one."""
     for match in bare_leaving(bare):
-        chain.add(
-            f"{OPENING} {match} counter reject with tcp reset", "that one has ended: until it is taken off the list"
-        )
+        chain.add(f"{OPENING} {match} {REFUSE}", "that one has ended: until it is taken off the list")
         chain.add(f"{match} accept", "open at enrolment: bare until it ends")
 
 

@@ -1,18 +1,19 @@
-"""Workloads of the host's own namespace, here a namespace that stands for a host: each a cgroup, nobody else touched."""
+"""Workloads of the host's own namespace, for which a namespace stands in here: each a cgroup, nobody else touched."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 import pytest
 
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
 from jfe_cni.kernel.nft import Nft
 from jfe_cni.rules import host as rules
-from jfe_cni.rules.model import HostIntent, HostWorkload, Mode
+from jfe_cni.rules.model import ConnectionTuple, HostIntent, HostWorkload, Mode
 from tests.kernel.lab import INVERTED, MARK, REFUSED, RESET, Capture, Host, StandIn, Upgrader, first_line, ready
 
 SECRET = b"never-to-be-seen-on-a-wire"
@@ -50,9 +51,8 @@ class Agent:
 
     def do(self, verb: str, what: object) -> str:
         assert self.process.stdin is not None
-        self.process.stdin.write(repr((verb, what)).replace("<Mode.STRICT: 'strict'>", "Mode.STRICT")
-                                 .replace("<Mode.PERMISSIVE: 'permissive'>", "Mode.PERMISSIVE")
-                                 .replace("IPv4Address", "ip_address").replace("IPv6Address", "ip_address") + "\n")  # fmt: skip
+        text = re.sub(r"<(Mode\.\w+): '\w+'>", r"\1", repr((verb, what)))
+        self.process.stdin.write(re.sub(r"IPv[46]Address", "ip_address", text) + "\n")
         self.process.stdin.flush()
         return first_line(self.process)
 
@@ -75,7 +75,7 @@ def agent(pod: Host) -> Agent:
 
 
 @pytest.fixture
-def enrolled(pod: Host, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrader, agent: Agent) -> Iterator[Enrolled]:
+def enrolled(pod: Host, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrader, agent: Agent) -> Enrolled:
     first = tree.create(str(cgroups.path / "run" / "first"))
     second = tree.create(str(cgroups.path / "second"))
     ports = upgrader.start(pod), upgrader.start(pod)
@@ -85,7 +85,7 @@ def enrolled(pod: Host, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrade
     )
     intent = HostIntent(MARK, upgrader.exemption, workloads)
     assert agent.do("install_host", intent) == "None"
-    yield Enrolled(first, second, *ports, intent, agent)
+    return Enrolled(first, second, *ports, intent, agent)
 
 
 @BOTH
@@ -322,10 +322,6 @@ def test_refused_by_the_peer_is_reset_for_the_application(pod: Host, peer: Host,
 def test_permissive_leaves_open_connections_as_they_are(
     pod: Host, peer: Host, agent: Agent, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrader
 ) -> None:
-    from ipaddress import ip_address
-
-    from jfe_cni.rules.model import ConnectionTuple
-
     peer.echo(peer.ipv4, 80)
     made = tree.create(str(cgroups.path / "run" / "first"))
     call = ready(

@@ -1,0 +1,465 @@
+"""The agent on the real kernel, with the real upgrader: `peer` is its node, `pod` a workload at the end of a link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from jfe_cni.agent.client import AgentClient
+from jfe_cni.agent.objects import DirectoryEntry, Enrolment, Mode, Target, network_of
+from jfe_cni.agent.reports import StatusReport, WorkloadReport
+from jfe_cni.errors import AgentError, ConflictError, JfeError, NamespaceGone, RequestError
+from jfe_cni.kernel.cgroups import CgroupTree
+from tests.kernel import lab
+from tests.kernel.lab import Capture, Host
+
+T = TypeVar("T")
+WORD = b"the word that nobody on the link should read"
+PORT = 7000
+
+# Sends and hears one word every few milliseconds on one connection, until it is told to stop.
+CONVERSATION = """
+talker = socket.create_connection((address, port)); talker.settimeout(PATIENCE)
+told("ready")
+rounds = 0
+threading.Thread(target=lambda: (sys.stdin.readline(), stopped.append(True)), daemon=True).start()
+try:
+    while not stopped:
+        talker.sendall(b"word"); talker.recv(1000); rounds += 1; time.sleep(0.002)
+    told("whole")
+except OSError as error:
+    told(type(error).__name__)
+"""
+
+
+class Node:
+    """An agent in the namespace of `host`, with a state folder of its own."""
+
+    _serial = itertools.count()
+
+    def __init__(self, host: Host, folder: Path) -> None:
+        self.host = host
+        self.folder = folder
+        self.name = f"test-{os.getpid():x}-{next(self._serial)}"
+        self.socket = folder / "agent.sock"
+        self.log = folder / "agent.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *("nsenter", f"--net={self.host.path}", "--"),
+                    *(sys.executable, "-m", "jfe_cni.cli.main", "agent", "--node", self.name, "--workers", "1"),
+                    *("--state-dir", str(self.folder / "state"), "--socket", str(self.socket)),
+                    *("--log-format", "json", "--on-exit", "remove", *options),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        lab.until(self._answers, f"the agent does not answer: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            assert self.process.wait(timeout=30) == 0, self.log.read_text()
+            self.process = None
+
+    def ask(self, verb: str, *arguments: Any) -> Any:
+        async def asked() -> object:
+            async with AgentClient(self.socket) as agent:
+                answer: object = await getattr(agent, verb)(*arguments)
+                return answer
+
+        return run(asked())
+
+    def enrol(self, host: Host, mode: Mode = "strict") -> WorkloadReport:
+        report: WorkloadReport = self.ask("enrol", Enrolment(Target("netns", str(host.path)), mode, host.name))
+        return report
+
+    def status(self) -> StatusReport:
+        status: StatusReport = self.ask("status")
+        return status
+
+    def workload(self, host: Host) -> WorkloadReport:
+        report: WorkloadReport = self.ask("workload", host.name)
+        return report
+
+    def covered(self, host: Host) -> bool:
+        return any(each.id == host.name and each.state == "covered" for each in self.status().workloads)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(AgentError):
+            return self.status().upgrader_connected
+        return False
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+@pytest.fixture
+def idle(peer: Host, tmp_path: Path, tree: CgroupTree) -> Iterator[Node]:
+    """Not started. What it leaves, or a test that killed it, is taken away by its cgroup."""
+    node = Node(peer, tmp_path)
+    yield node
+    try:
+        node.stop()
+    finally:
+        made = tree.create(f"jfe/{node.name}")
+        made.kill()
+        made.remove()
+
+
+@pytest.fixture
+def node(idle: Node) -> Node:
+    idle.start()
+    return idle
+
+
+def pids_of_upgrader(node: Node, tree: CgroupTree) -> list[int]:
+    return [int(line) for line in (tree.path(f"jfe/{node.name}/upgrader") / "cgroup.procs").read_text().split()]
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_two_enrolled_workloads_talk_unchanged_and_the_wire_shows_nothing(
+    node: Node, pod: Host, peer: Host, wire: Capture, family: str
+) -> None:
+    address, client = (getattr(peer, family), getattr(pod, family))
+    node.enrol(pod)
+    node.enrol(peer)
+    peer.echo(address, PORT)
+    assert pod.ask(address, PORT, WORD) == client.encode() + b" " + WORD
+    assert WORD not in wire.payload()
+
+
+def test_an_agent_says_that_it_has_proved_its_rules_before_it_answers(node: Node) -> None:
+    status = node.status()
+    assert status.rules_proven
+    assert status.upgrader_connected
+
+
+def test_unenrolment_leaves_the_namespace_as_it_was(node: Node, pod: Host) -> None:
+    before = pod.state()
+    node.enrol(pod)
+    assert pod.state() != before
+    node.ask("unenrol", pod.name)
+    assert pod.state() == before
+    assert node.status().workloads == ()
+
+
+def test_an_agent_that_ends_with_its_command_leaves_nothing(
+    idle: Node, pod: Host, peer: Host, tree: CgroupTree
+) -> None:
+    before = pod.state(), peer.state()
+    idle.start()
+    idle.enrol(pod)
+    idle.enrol(peer)
+    idle.stop()
+    assert (pod.state(), peer.state()) == before
+    assert not tree.path(f"jfe/{idle.name}").exists()
+    assert not idle.socket.exists()
+
+
+def test_of_two_enrolments_at_once_one_is_done_and_the_other_told_why_not(node: Node, pod: Host) -> None:
+    async def both() -> list[object]:
+        async with AgentClient(node.socket) as agent:
+            target = Target("netns", str(pod.path))
+            wishes = (Enrolment(target, "strict", name) for name in ("one", "two"))
+            return list(await asyncio.gather(*(agent.enrol(wish) for wish in wishes), return_exceptions=True))
+
+    done = run(both())
+    assert sorted(type(each).__name__ for each in done) == ["ConflictError", "WorkloadReport"]
+    assert len(node.status().workloads) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [
+        (Target("netns", "/run/netns/no-such-namespace"), NamespaceGone),
+        (Target("netns", "/etc/hostname"), RequestError),
+        (Target("pid", "4194304"), NamespaceGone),
+        (Target("pid", "1"), RequestError),
+        (Target("cgroup", "jfe/no/such/cgroup"), RequestError),
+        (Target("cgroup", "../etc"), RequestError),
+    ],
+)
+def test_what_cannot_be_enrolled_is_refused_and_leaves_nothing(
+    node: Node, target: Target, fault: type[JfeError]
+) -> None:
+    with pytest.raises(fault):
+        node.ask("enrol", Enrolment(target, name="x"))
+    assert node.status().workloads == ()
+
+
+def test_an_enrolment_that_the_upgrader_refuses_is_undone(node: Node, pod: Host, tree: CgroupTree) -> None:
+    before = pod.state()
+    # Stopped, it does not answer.
+    for pid in pids_of_upgrader(node, tree):
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(JfeError):
+        node.enrol(pod)
+    assert pod.state() == before
+    for pid in pids_of_upgrader(node, tree):
+        os.kill(pid, signal.SIGCONT)
+    lab.until(lambda: node.status().workloads == (), "the enrolment is not undone")
+    node.enrol(pod)
+    assert node.covered(pod)
+
+
+def test_a_namespace_that_vanishes_is_unenrolled(node: Node, pod: Host) -> None:
+    node.enrol(pod)
+    subprocess.run(["ip", "netns", "delete", pod.name], check=True)
+    lab.until(lambda: node.status().workloads == (), "the workload is still there")
+
+
+def test_a_second_agent_with_the_same_state_is_refused(node: Node) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "jfe_cni.cli.main", "agent", "--state-dir", str(node.folder / "state")]
+        + ["--socket", str(node.folder / "second.sock"), "--node", f"{node.name}-second"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert second.returncode != 0
+    assert "another agent" in second.stderr + second.stdout
+
+
+def test_strict_resets_the_connections_that_were_open(node: Node, pod: Host, peer: Host) -> None:
+    peer.echo(peer.ipv4, PORT)
+    talk = lab.ready(pod.python(CONVERSATION, address=peer.ipv4, port=PORT, stopped=[]))
+    node.enrol(pod, "strict")
+    assert lab.first_line(talk) == lab.RESET
+
+
+def test_permissive_leaves_them_and_lists_them_as_bare_until_they_end(node: Node, pod: Host, peer: Host) -> None:
+    peer.echo(peer.ipv4, PORT)
+    talk = lab.ready(pod.python(CONVERSATION, address=peer.ipv4, port=PORT, stopped=[]))
+    report = node.enrol(pod, "permissive")
+    assert [(bare.peer_address, bare.peer_port) for bare in report.bare] == [(peer.ipv4, PORT)]
+    assert talk.stdin is not None
+    print(file=talk.stdin, flush=True)
+    assert lab.first_line(talk) == "whole"
+    lab.until(lambda: node.workload(pod).bare == (), "it is still listed")
+    assert node.covered(pod)
+
+
+def test_a_restarted_agent_takes_all_back_and_no_connection_notices(
+    node: Node, pod: Host, peer: Host, tree: CgroupTree
+) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    peer.echo(peer.ipv4, PORT)
+    talk = lab.ready(pod.python(CONVERSATION, address=peer.ipv4, port=PORT, stopped=[]))
+    before = node.workload(pod)
+    upgrader = pids_of_upgrader(node, tree)
+    node.kill()
+    assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
+    node.start()
+    lab.until(lambda: node.covered(pod) and node.covered(peer), "not taken back")
+    after = node.workload(pod)
+    assert (after.identity, after.outbound_port, after.inbound_port, after.certificate_expires) == (
+        before.identity,
+        before.outbound_port,
+        before.inbound_port,
+        before.certificate_expires,
+    )
+    assert pids_of_upgrader(node, tree) == upgrader
+    assert talk.stdin is not None
+    print(file=talk.stdin, flush=True)
+    assert lab.first_line(talk) == "whole"
+
+
+def test_a_killed_upgrader_is_replaced_and_until_then_nothing_passes_in_clear(
+    node: Node, pod: Host, peer: Host, wire: Capture, tree: CgroupTree
+) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    peer.echo(peer.ipv4, PORT)
+    stop = threading.Event()
+    answers: list[bytes | str] = []
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            answers.append(pod.ask(peer.ipv4, PORT, WORD))
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        for pid in pids_of_upgrader(node, tree)[:1]:
+            os.kill(pid, signal.SIGKILL)
+        lab.until(
+            lambda: node.status().upgrader_restarts == 1 and node.covered(pod) and node.covered(peer), "no new one"
+        )
+        count = len(answers)
+        lab.until(lambda: len(answers) > count + 2, "nobody asks any more")
+    finally:
+        stop.set()
+        asking.join()
+    assert answers[-1] == pod.ipv4.encode() + b" " + WORD
+    assert WORD not in wire.payload()
+
+
+def test_with_agent_and_upgrader_killed_a_strict_workload_neither_speaks_nor_hears(
+    node: Node, pod: Host, peer: Host, wire: Capture, tree: CgroupTree
+) -> None:
+    peer.echo(peer.ipv4, PORT)
+    pod.echo(pod.ipv4, PORT)
+    node.enrol(pod)
+    node.kill()
+    for pid in pids_of_upgrader(node, tree):
+        os.kill(pid, signal.SIGKILL)
+    assert isinstance(pod.ask(peer.ipv4, PORT, WORD), str)
+    assert isinstance(peer.ask(pod.ipv4, PORT, WORD), str)
+    assert WORD not in wire.payload()
+    node.start()
+    lab.until(lambda: node.covered(pod), "not covered again")
+
+
+def test_a_table_that_the_workload_flushed_is_mended_and_its_link_is_open_again(
+    node: Node, pod: Host, peer: Host, wire: Capture
+) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    peer.echo(peer.ipv4, PORT)
+    wanted = pod.rules()
+    for hurt in (("nft", "flush", "ruleset"), ("ip", "rule", "flush"), ("sysctl", "net.ipv4.tcp_fwmark_accept=0")):
+        pod.command(*hurt)
+        lab.until(lambda: node.covered(pod) and pod.rules() == wanted, f"not mended after {hurt}")
+        lab.until(lambda: pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD, "no way through")
+    assert len(node.logged("rules-changed")) >= 3
+    assert "jfe_closed" not in peer.rules()
+    assert WORD not in wire.payload()
+
+
+def test_the_authority_is_rotated_while_connections_live_and_are_made(node: Node, pod: Host, peer: Host) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    peer.echo(peer.ipv4, PORT)
+    talk = lab.ready(pod.python(CONVERSATION, address=peer.ipv4, port=PORT, stopped=[]))
+    first = node.ask("authority").roots[0].fingerprint
+    for step, phase, roots in (("begin", "introduced", 2), ("switch", "switched", 2), ("retire", "single", 1)):
+        report = node.ask("rotate", step)
+        assert (report.phase, len(report.roots)) == (phase, roots)
+        assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
+    assert node.ask("authority").roots[0].fingerprint != first
+    assert talk.stdin is not None
+    print(file=talk.stdin, flush=True)
+    assert lab.first_line(talk) == "whole"
+
+
+def test_a_directory_file_and_pushed_entries_lead_the_upgrader(idle: Node, pod: Host, peer: Host) -> None:
+    file = idle.folder / "peers.txt"
+    file.write_text("")
+    idle.start("--directory", str(file))
+    idle.enrol(pod, "permissive")
+    peer.echo(peer.ipv4, PORT)
+    assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
+    file.write_text(f"{peer.ipv4} {PORT}\n")
+    # Covered by the directory, and answers plaintext: an error, never a fall-back.
+    lab.until(lambda: pod.ask(peer.ipv4, PORT, WORD) == lab.RESET, "the file is not followed")
+    file.write_text("")
+    lab.until(lambda: pod.ask(peer.ipv4, PORT, WORD) != lab.RESET, "the file is not followed back")
+    idle.ask("add_to_directory", [DirectoryEntry(network_of(f"{peer.ipv4}/32", "entry"))])
+    assert pod.ask(peer.ipv4, PORT, WORD) == lab.RESET
+    idle.ask("remove_from_directory", [(f"{peer.ipv4}/32", None)])
+    assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
+
+
+def test_explain_says_what_then_happens(node: Node, pod: Host, peer: Host) -> None:
+    node.enrol(pod)
+    peer.echo(peer.ipv4, PORT)
+    (stranger,) = node.ask("explain", f"{peer.ipv4}:{PORT}", pod.name)
+    assert (stranger.decision, stranger.reason) == ("refuse", "plaintext-to-stranger")
+    assert isinstance(pod.ask(peer.ipv4, PORT, WORD), str)
+    node.enrol(peer)
+    (enrolled,) = node.ask("explain", f"{peer.ipv4}:{PORT}", pod.name)
+    assert (enrolled.decision, enrolled.encrypted) == ("upgrade", True)
+    assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
+
+
+def test_connections_and_counters_say_what_was_decided(node: Node, pod: Host, peer: Host) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    peer.echo(peer.ipv4, PORT)
+    talk = lab.ready(pod.python(CONVERSATION, address=peer.ipv4, port=PORT, stopped=[]))
+    lab.until(lambda: any(each.reason == "mutual" for each in node.ask("connections")), "no connection is shown")
+    shown = {each.direction: each for each in node.ask("connections") if each.reason == "mutual"}
+    assert shown["outbound"].destination == f"{peer.ipv4}:{PORT}"
+    assert shown["outbound"].peer == node.workload(peer).identity
+    assert shown["inbound"].peer == node.workload(pod).identity
+    assert talk.stdin is not None
+    print(file=talk.stdin, flush=True)
+    counted = f'decision="upgrade",direction="outbound",reason="mutual",workload="{pod.name}"'
+    lab.until(lambda: counted in node.ask("metrics"), "no counter")
+
+
+@pytest.mark.parametrize("after", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
+def test_an_agent_killed_in_the_middle_of_an_enrolment_is_no_harm(
+    idle: Node, pod: Host, peer: Host, after: float
+) -> None:
+    before = pod.state()
+    idle.start()
+    asking = threading.Thread(target=_try_enrol, args=(idle, pod))
+    asking.start()
+    threading.Event().wait(after)
+    idle.kill()
+    asking.join()
+    idle.start()
+    if idle.status().workloads:
+        lab.until(lambda: idle.covered(pod), "half enrolled")
+        idle.ask("unenrol", pod.name)
+    assert pod.state() == before
+    idle.enrol(pod)
+    assert idle.covered(pod)
+
+
+def _try_enrol(node: Node, host: Host) -> None:
+    with contextlib.suppress(JfeError):
+        node.enrol(host)
+
+
+def test_garbage_on_the_api_and_on_the_control_socket_ends_nothing(node: Node, pod: Host, peer: Host) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    peer.echo(peer.ipv4, PORT)
+    for path in (node.socket, node.folder / "state" / "upgrader.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
+            raw.connect(str(path))
+            raw.sendall(b"\x00\x00\x00\x05garbage\xff" * 100)
+    lab.until(lambda: node.status().upgrader_connected, "no upgrader any more")
+    assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
+
+
+def test_a_conflict_names_the_workload_that_is_in_the_way(node: Node, pod: Host) -> None:
+    node.enrol(pod)
+    with pytest.raises(ConflictError, match=pod.name) as refused:
+        node.ask("enrol", Enrolment(Target("netns", str(pod.path)), "strict", "other"))
+    assert f"jfe unenroll {pod.name}" in refused.value.remedy
