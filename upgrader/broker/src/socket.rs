@@ -56,6 +56,8 @@ fn open_one(kind: SocketKind, mark: u32) -> io::Result<Socket> {
     }
     if matches!(kind, SocketKind::Application4 | SocketKind::Application6) {
         socket.set_mark(mark)?;
+        // The worker chooses the port, and may choose one that another connection had to another application.
+        socket.set_reuse_address(true)?;
     }
     Ok(socket)
 }

@@ -90,6 +90,7 @@ impl Worker {
             number,
             admitted,
             dial_under_way: false,
+            any_port: false,
             armed: 0,
             queued_again: false,
             reached: self.now,

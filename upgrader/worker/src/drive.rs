@@ -133,7 +133,9 @@ impl Worker {
     fn dial(&mut self, index: usize) -> bool {
         let Some(entry) = self.connections.get_mut(index) else { return false };
         let (kind, destination) = Self::dialled_address(entry);
-        let (source, number, side) = (entry.source.ip(), entry.number, entry.connection.dialled());
+        let (number, side) = (entry.number, entry.connection.dialled());
+        let port = if side == Side::Application && !entry.any_port { self.application_ports.next() } else { 0 };
+        let source = SocketAddr::new(entry.source.ip(), port);
         let workload_index = entry.workload;
         let Some(workload) = self.workloads.get_mut(workload_index) else { return false };
         let fresh = workload.fresh(kind).take();
@@ -146,6 +148,14 @@ impl Worker {
             Dialled::Failed(reason) => {
                 entry.connection.connect_failed(reason);
                 return true;
+            }
+            Dialled::PortTaken if entry.any_port || port == 0 => {
+                entry.connection.connect_failed(Refuse::Exhausted);
+                return true;
+            }
+            Dialled::PortTaken => {
+                entry.any_port = true;
+                return self.dial(index);
             }
             Dialled::Connected => {
                 entry.reached = self.now;
@@ -207,7 +217,7 @@ impl Worker {
         entry.dial_under_way = false;
         match outcome {
             Dialled::Failed(reason) => entry.connection.connect_failed(reason),
-            Dialled::Connected | Dialled::UnderWay => {
+            Dialled::Connected | Dialled::UnderWay | Dialled::PortTaken => {
                 if entry.direction == Direction::Outbound {
                     entry.reached = now;
                 }

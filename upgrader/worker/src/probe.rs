@@ -1,7 +1,7 @@
 //! Learning whether an application speaks TLS: by a hello of our own, on a connection of its own.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -88,10 +88,10 @@ impl Worker {
         let Some(socket) = fresh else { return };
         // From the workload's own address, which the kernel chooses towards itself.
         let any = match application {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
-        if let Dialled::Failed(_) = socket::dial(socket.as_fd(), any, application) {
+        if let Dialled::Failed(_) | Dialled::PortTaken = socket::dial(socket.as_fd(), any, application) {
             return self.conclude_probe(index, Taught::Nothing);
         }
         if register(self.poll.registry(), socket.as_fd(), Source::Probe(index)).is_err() {

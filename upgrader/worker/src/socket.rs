@@ -1,7 +1,7 @@
 //! The system calls of a connection, each once: all that the sandbox leaves.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use jfe_control::message::Shape;
@@ -89,19 +89,47 @@ fn original_destination(socket: &OwnedFd, local: SocketAddr) -> Option<SocketAdd
 pub enum Dialled {
     Connected,
     UnderWay,
+    /// Another connection has this port already, or had it a moment ago: another socket with port 0 may do.
+    PortTaken,
     Failed(Refuse),
 }
 
-/// From the given address, any port, to the destination.
-pub fn dial(socket: BorrowedFd<'_>, source: IpAddr, destination: SocketAddr) -> Dialled {
-    // An address that can't be bound (a loopback address towards the network, say) is left to the kernel to replace.
-    if source != IpAddr::V4(Ipv4Addr::UNSPECIFIED) && source != IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        let _ = bind(socket, &SocketAddr::new(source, 0));
+/// From the given address and port (0: one that the kernel chooses) to the destination.
+pub fn dial(socket: BorrowedFd<'_>, source: SocketAddr, destination: SocketAddr) -> Dialled {
+    // What can't be bound (a loopback address towards the network; a port on which somebody listens) is left to the
+    // kernel to replace.
+    if !source.ip().is_unspecified() && bind(socket, &source).is_err() && source.port() != 0 {
+        let _ = bind(socket, &SocketAddr::new(source.ip(), 0));
     }
     match connect(socket, &destination) {
         Ok(()) => Dialled::Connected,
         Err(Errno::INPROGRESS) => Dialled::UnderWay,
+        Err(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Dialled::PortTaken,
         Err(error) => Dialled::Failed(why(error)),
+    }
+}
+
+/// Ports for connections to applications, which carry the client's address: odd ones of the kernel's default range.
+///
+/// The client's connection on the wire ends on this host as (server, client, port P). Were P chosen for the last leg
+/// too, the application's end of it would be the same four-tuple, and its SYN would meet the wire's socket. Clients'
+/// ports come from `connect`, which takes those of the range's lower end's parity, even ones, while there are any
+/// (kernel commit 07f4c90062f8), so odd ones are free of them. In order, so that one is used again as late as can be.
+#[derive(Debug)]
+pub struct ApplicationPorts(u16);
+
+impl ApplicationPorts {
+    /// `ip_local_port_range`'s default (ip-sysctl.rst).
+    const RANGE: (u16, u16) = (32768, 60999);
+
+    pub fn new() -> Self {
+        Self(Self::RANGE.0 + 1)
+    }
+
+    pub fn next(&mut self) -> u16 {
+        let port = self.0;
+        self.0 = if port + 2 > Self::RANGE.1 { Self::RANGE.0 + 1 } else { port + 2 };
+        port
     }
 }
 
@@ -117,7 +145,7 @@ fn why(error: Errno) -> Refuse {
     match error {
         Errno::CONNREFUSED | Errno::CONNRESET => Refuse::ConnectRefused,
         Errno::TIMEDOUT => Refuse::ConnectTimeout,
-        Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Refuse::Exhausted,
+        Errno::NOBUFS | Errno::NOMEM => Refuse::Exhausted,
         // Unreachable, forbidden by a filter (EPERM, EACCES), or a kind of destination nobody can be connected to.
         _ => Refuse::ConnectUnreachable,
     }

@@ -17,6 +17,7 @@ use crate::deadlines::Deadlines;
 use crate::lingering::Lingering;
 use crate::probe::Probes;
 use crate::report::{self, Report};
+use crate::socket::ApplicationPorts;
 use crate::workload::Workload;
 
 /// How long a handshake, a strict workload's silent stranger or a wait for cover may take.
@@ -53,6 +54,7 @@ pub struct Worker {
     pub accept_pending: bool,
     pub descriptors_exhausted: bool,
     pub next_number: u64,
+    pub application_ports: ApplicationPorts,
     pub events_lost: u64,
     pub now: Instant,
     counted: Instant,
@@ -89,6 +91,7 @@ impl Worker {
             accept_pending: false,
             descriptors_exhausted: false,
             next_number: 0,
+            application_ports: ApplicationPorts::new(),
             events_lost: 0,
             now,
             counted: now,
