@@ -41,7 +41,7 @@ class TlsServer:
         request = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         names = ["-subj", "/CN=its own", "-addext", f"subjectAltName=IP:{host.ipv4},IP:{host.ipv6}", "-days", "2"]
         host.run([*request, "-keyout", str(self._key), "-out", str(self.certificate), *names])
-        server = [program("openssl"), "s_server", "-accept", f"[::]:{TLS}", "-www", "-quiet"]
+        server = [program("openssl"), "s_server", "-accept", str(TLS), "-www", "-quiet"]
         self.process: Process = host.spawn(
             [*server, "-cert", str(self.certificate), "-key", str(self._key)], ready=TLS, name="s_server"
         )

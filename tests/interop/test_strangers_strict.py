@@ -61,5 +61,5 @@ def test_plaintext_to_a_stranger_is_refused_before_a_byte_of_it_leaves(pair: Sta
 def test_tls_of_ones_own_to_a_stranger_passes(pair: Stage) -> None:
     server = TlsServer(pair.stranger)
     assert certificate_seen(pair.a, pair.stranger.ipv4, TLS) == server.der
-    passed = pair.a.told(direction="outbound", destination=f"{pair.stranger.ipv4}:{TLS}", reason="stranger")
+    passed = pair.a.told(direction="outbound", destination=f"{pair.stranger.ipv4}:{TLS}", reason="application-tls")
     assert {connection.decision for connection in passed} == {"pass_through"}

@@ -69,7 +69,7 @@ fn ipv6_is_there() -> bool {
 
 fn listener(address: SocketAddr) -> io::Result<Socket> {
     let socket = stream(Domain::for_address(address))?;
-    // A listener takes what `tproxy` gives it only if it is transparent. No SO_REUSEADDR: nobody else can share it.
+    // A listener takes what `tproxy` gives it only if it is transparent.
     if address.is_ipv4() {
         socket.set_ip_transparent_v4(true)?;
     } else {
@@ -78,6 +78,9 @@ fn listener(address: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    // What is accepted has the application's own port, and would keep it from listening there again. Nobody can share
+    // the listener all the same: while it listens, SO_REUSEADDR admits none (net/ipv4/inet_connection_sock.c).
+    socket.set_reuse_address(true)?;
     Ok(socket)
 }
 
