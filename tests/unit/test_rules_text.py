@@ -69,7 +69,8 @@ def test_the_table_is_replaced_in_one_transaction(name: str) -> None:
 def test_the_mark_is_one_bit_set_and_tested_under_itself() -> None:
     for name, ruleset in examples().items():
         for mark in ("meta mark", "ct mark"):
-            rest = ruleset.text.replace(f"{mark} set {mark} | 0x00400000", "")
+            rules = re.sub(r"#.*", "", ruleset.text)
+            rest = rules.replace(f"{mark} set {mark} | 0x00400000", "")
             rest = re.sub(rf"{mark} & 0x00400000 == (0x00400000|0)(?=\s)", "", rest)
             assert mark not in rest, name
 
