@@ -52,7 +52,8 @@ async def _play(pcap: Path | None) -> tuple[Findings, list[str]]:
     """Raises click.Abort when interrupted, JfeError where a step failed; in each case nothing is left."""
     interrupted = _cancel_by_signal()
     await sweep_the_dead()
-    name, folder = new_name(), new_folder()
+    name = new_name()
+    folder = new_folder(name)
     # The folder is new on purpose: it is named as left behind unless it goes.
     before = await traces(name, ())
     trouble: JfeError | None = None
@@ -68,7 +69,7 @@ async def _play(pcap: Path | None) -> tuple[Findings, list[str]]:
     except asyncio.CancelledError:
         click.echo("jfe: interrupted; taking everything away …", err=True)
     finally:
-        await sweep(name, folder)
+        await sweep(name)
         if pcap is not None:
             await asyncio.to_thread(_give_to_caller, pcap)
     left_behind = (await traces(name, (folder,))).since(before)
@@ -106,7 +107,7 @@ def _progress() -> Iterator[Callable[[], None]]:
     names = iter(STEPS)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as progress:
-        task = progress.add_task("", total=len(STEPS), completed=-1)
+        task = progress.add_task(STEPS[0], total=len(STEPS), completed=-1)
 
         def step() -> None:
             name = next(names, "")

@@ -23,7 +23,9 @@ from jfe_cni.demo.capture import Flow, legible, streams, tls_records
 from jfe_cni.demo.hosts import Host, two_hosts
 from jfe_cni.demo.programs import Program, ProgramEnded, Programs
 from jfe_cni.demo.report import Costs, Expected, Findings, Half, Seal, Wire
+from jfe_cni.demo.sweep import FOLDERS
 from jfe_cni.errors import AgentError, HostError
+from jfe_cni.identity.spiffe import TrustDomain, host_namespace
 
 TRUST_DOMAIN = "jfe.demo"
 PORT = 8080
@@ -83,7 +85,7 @@ async def perform(script: Script) -> Findings:
         expected = hosts.expected()
         await hosts.start_agents(expected)
         script.step()
-        await hosts.enrol(expected)
+        await hosts.enrol()
         async with hosts.connections_followed() as seen:
             after = await hosts.half("after")
         programs.check_alive()
@@ -117,7 +119,9 @@ class Stage:
         self._page = page
 
     def expected(self) -> Expected:
-        identities = {host: f"spiffe://{TRUST_DOMAIN}/host/{host.name}/namespace/{host.name}" for host in self._hosts}
+        # Those that an agent gives by itself: the directories can so name them before anybody is enrolled.
+        domain = TrustDomain.parse(TRUST_DOMAIN)
+        identities = {host: str(host_namespace(domain, host.name, role)) for host, role in self._roles.items()}
         return Expected(
             client_address=str(self._client.address),
             server_address=str(self._server.address),
@@ -128,8 +132,9 @@ class Stage:
         )
 
     @property
-    def _hosts(self) -> tuple[Host, Host]:
-        return self._client, self._server
+    def _roles(self) -> dict[Host, str]:
+        """Each host, and what its workload is called."""
+        return {self._client: "client", self._server: "server"}
 
     async def half(self, name: str) -> Half:
         self._script.step()
@@ -213,23 +218,22 @@ class Stage:
                 remedy="run `jfe doctor`, then the demonstration again",
             ) from error
 
-    async def enrol(self, expected: Expected) -> None:
-        for host, identity in ((self._client, expected.client_identity), (self._server, expected.server_identity)):
-            target = Target("netns", str(host.namespace))
+    async def enrol(self) -> None:
+        for host, role in self._roles.items():
             async with AgentClient(host.socket) as agent:
-                await agent.enrol(Enrolment(target, "strict", name=host.name, identity=identity))
+                await agent.enrol(Enrolment(Target("netns", str(host.namespace)), "strict", name=role))
 
     @contextlib.asynccontextmanager
     async def connections_followed(self) -> AsyncIterator[dict[Host, list[ConnectionReport]]]:
         """What each host's agent tells of its connections while the body runs."""
-        seen: dict[Host, list[ConnectionReport]] = {host: [] for host in self._hosts}
+        seen: dict[Host, list[ConnectionReport]] = {host: [] for host in self._roles}
 
         async def follow(host: Host) -> None:
             async with AgentClient(host.socket) as agent:
                 async for report in agent.follow_connections():
                     seen[host].append(report)
 
-        tasks = [asyncio.create_task(follow(host)) for host in self._hosts]
+        tasks = [asyncio.create_task(follow(host)) for host in self._roles]
         try:
             yield seen
         finally:
@@ -310,6 +314,6 @@ def new_name() -> str:
     return f"jfe-demo-{os.getpid()}"
 
 
-def new_folder() -> Path:
+def new_folder(demo: str) -> Path:
     """Root only (0700), short enough for a Unix socket's path (unix(7): 107 bytes)."""
-    return Path(tempfile.mkdtemp(prefix="jfe-demo-", dir="/tmp"))
+    return Path(tempfile.mkdtemp(prefix=f"{demo}-", dir=FOLDERS))

@@ -15,9 +15,10 @@ from jfe_cni.demo.traces import cgroups, processes
 
 NAME = re.compile(r"jfe-demo-(\d+)")
 GONE_SECONDS = 5.0
+FOLDERS = Path("/tmp")  # noqa: S108 (folders are made by mkdtemp, 0700)
 
 
-async def sweep(demo: str, folder: Path) -> None:
+async def sweep(demo: str) -> None:
     """Takes away all that is left of `demo`; what is gone already does no harm."""
     for line in processes(demo):
         with contextlib.suppress(ProcessLookupError):
@@ -32,15 +33,17 @@ async def sweep(demo: str, folder: Path) -> None:
             root.rmdir()
     for namespace in NAMESPACES.glob(f"{demo}-*"):
         await ip("netns", "delete", namespace.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    for folder in FOLDERS.glob(f"{demo}-*"):
+        # Everybody may make files there: only what is a folder of ours goes, and no link is followed.
+        if folder.lstat().st_uid == os.geteuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def sweep_the_dead() -> None:
     """Takes away what demonstrations left that were killed before they could do it themselves."""
-    for namespace in NAMESPACES.glob("jfe-demo-*"):
-        found = NAME.match(namespace.name)
-        if found and not Path("/proc", found.group(1)).exists():
-            await sweep(found.group(), Path("/nonexistent"))
+    found = {NAME.match(path.name) for path in (*NAMESPACES.glob("jfe-demo-*"), *FOLDERS.glob("jfe-demo-*"))}
+    for demo in {match.group() for match in found if match and not Path("/proc", match.group(1)).exists()}:
+        await sweep(demo)
 
 
 def _remove_cgroup(path: Path, deadline: float) -> None:

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from jfe_cni.rules.model import DEFAULT_TABLE
+
 # Processes of a demonstration carry this in their environment, with its name as value.
 MARK_VARIABLE = "JFE_DEMO"
 
@@ -22,21 +24,27 @@ class Traces:
 
 
 async def traces(demo: str, files: tuple[Path, ...]) -> Traces:
-    """Namespaces, links, policy rules, nft tables, cgroups, the processes of `demo`, and which of `files` exist."""
+    """What is of `demo`, or of nobody but us: namespaces, links, tables, policy rules, cgroups, processes, `files`.
+
+    A busy host makes and removes things of its own meanwhile, so only what we could have made is looked at."""
     found = set()
-    for kind, command in (
-        ("namespace", ("ip", "netns", "list")),
-        ("link", ("ip", "-oneline", "link", "show")),
-        ("policy rule", ("ip", "rule", "show")),
-        ("policy rule (IPv6)", ("ip", "-6", "rule", "show")),
-        ("table", ("nft", "list", "tables")),
+    for kind, command, ours in (
+        ("namespace", ("ip", "netns", "list"), demo),
+        ("link", ("ip", "-oneline", "link", "show"), "jfe"),
+        ("table", ("nft", "list", "tables"), "jfe"),
+        ("policy rule", ("ip", "rule", "show"), f"lookup {DEFAULT_TABLE}"),
+        ("policy rule (IPv6)", ("ip", "-6", "rule", "show"), f"lookup {DEFAULT_TABLE}"),
     ):
-        for line in await _lines(*command):
-            found.add(f"{kind} {_name(kind, line)}")
-    found |= {f"cgroup {path}" for path in await asyncio.to_thread(cgroups)}
+        found |= {f"{kind} {_name(kind, line)}" for line in await _lines(*command) if ours in line}
+    found |= {f"cgroup {path}" for path in await asyncio.to_thread(cgroups) if demo in path or _is_unused_root(path)}
     found |= {f"process {line}" for line in await asyncio.to_thread(processes, demo)}
     found |= {f"file {path}" for path in files if path.exists()}
     return Traces(frozenset(found))
+
+
+def _is_unused_root(cgroup: str) -> bool:
+    """Whether it is the cgroup above all of ours, with nothing below it any more."""
+    return Path(cgroup).name == "jfe" and not any(path.is_dir() for path in Path(cgroup).glob("*"))
 
 
 def _name(kind: str, line: str) -> str:

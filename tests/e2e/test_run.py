@@ -282,24 +282,12 @@ def test_the_same_name_twice_is_refused_and_the_first_goes_on(run: Runner) -> No
 
 
 def test_a_killed_run_keeps_its_command_under_cover_until_the_next_has_tidied_up(run: Runner) -> None:
-    killed = run.start("sleep", "60", options=("--name", "orphan"))
-    until_enrolled(run, "orphan")
+    killed = run.start("sh", "-c", "echo $$; exec sleep 600", options=("--name", "orphan"))
+    assert killed.stdout is not None
+    command = int(killed.stdout.readline())
     killed.kill()
-    killed.communicate()
+    killed.wait()
     assert "orphan" in run.workloads()
-    (command,) = pids_of("sleep 60")
     os.kill(command, signal.SIGKILL)
-    assert run("true").returncode == 0
-
-
-def pids_of(words: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                arguments = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            except OSError:
-                continue
-            if arguments == words:
-                found.append(int(entry.name))
-    return found
+    ended = run("true")
+    assert ended.returncode == 0, ended.stderr
