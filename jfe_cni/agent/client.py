@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,7 +70,7 @@ class AgentClient:
         """The connections open now."""
         return [decode(ConnectionReport, each) for each in self._list(await self._ask("GET", "connections"))]
 
-    async def follow_connections(self) -> AsyncIterator[ConnectionReport]:
+    async def follow_connections(self) -> AsyncGenerator[ConnectionReport, None]:
         """First the connections open now, then each as it opens, is decided or ends, until the caller stops."""
         async with self._request("GET", "connections", query={"follow": "1"}, seconds=None) as response:
             await self._check(response)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
 from jfe_cni.agent.reports import ConnectionReport
@@ -58,7 +58,7 @@ class Connections:
                 await asyncio.sleep(_SETTLE_SECONDS)
             return sorted(self._open.values(), key=lambda connection: (connection.workload, connection.number))
 
-    async def follow(self) -> AsyncIterator[ConnectionReport]:
+    async def follow(self) -> AsyncGenerator[ConnectionReport, None]:
         """First those open now, then each as it opens, is decided or ends."""
         async with self._following() as queue:
             while True:

@@ -13,6 +13,7 @@ from jfe_cni.agent.targets import Targets
 from jfe_cni.agent.workload import State, Workload
 from jfe_cni.errors import ConflictError, NamespaceGone
 from jfe_cni.kernel.cover import Cover
+from jfe_cni.rules import host
 
 _HALF_DONE = frozenset({State.ENROLLING, State.RELEASING})
 
@@ -36,10 +37,11 @@ class Restoration:
 
     async def restore(self, workloads: list[Workload]) -> None:
         """Raises ConflictError where rules of the host are in place that belong to another agent."""
-        await self._refuse_strangers_rules(workloads)
+        swept = await self._refuse_strangers_rules(workloads)
         for workload in workloads:
             await self._restore_one(workload)
-        await self._installation.sweep_host()
+        if swept:
+            await self._installation.sweep_host()
         self._roster.save()
 
     async def _restore_one(self, workload: Workload) -> None:
@@ -66,15 +68,20 @@ class Restoration:
         self._roster.add(record)
         self._log.info("taken back", extra=fields(workload=workload.id, state=record.workload.state.value))
 
-    async def _refuse_strangers_rules(self, workloads: list[Workload]) -> None:
-        """The host's table is one: to load ours would take the cover from workloads that another agent enrolled."""
+    async def _refuse_strangers_rules(self, workloads: list[Workload]) -> bool:
+        """The host's table is one: to load ours would take the cover from workloads that another agent enrolled.
+
+        Whether there is such a table."""
         ours = {workload.id for workload in workloads}
+        found = False
         for tagged in await self._cover.list_tagged():
-            if tagged.kind == "table" and tagged.what == "inet jfe_host":
+            if tagged.kind == "table" and tagged.what == f"{host.FAMILY} {host.TABLE}":
+                found = True
                 strangers = sorted(set(tagged.workloads) - ours)
                 if strangers:
                     raise ConflictError(
                         f"another agent has {', '.join(strangers)} under cover on this host",
                         remedy="start that agent (its --state-dir), or, if its state is lost: "
-                        "nft delete table inet jfe_host",
+                        f"nft delete table {host.FAMILY} {host.TABLE}",
                     )
+        return found

@@ -69,7 +69,7 @@ class Targets:
         if workload.shape == "namespace":
             namespace = _open(workload.target)
             try:
-                _refuse_init(namespace)
+                _refuse_whole_host(namespace, workload.target)
                 return Record(dataclasses.replace(workload, namespace=_number(namespace)), namespace)
             except JfeError:
                 namespace.close()
@@ -153,9 +153,15 @@ def _number(namespace: Namespace) -> tuple[int, int]:
     return namespace.identity.device, namespace.identity.inode
 
 
-def _refuse_init(namespace: Namespace) -> None:
-    """The namespace of the whole host is no workload: nothing on it could reach anything bare any more."""
-    if _leads_there(Path("/proc/1"), _number(namespace)):
+def _refuse_whole_host(namespace: Namespace, target: Target) -> None:
+    """The namespace of the whole host is no workload: nothing on it could reach anything bare any more.
+
+    That of the host's first process can't always be seen. The agent's own is taken for it, unless somebody has given it
+    a name: throw-away hosts for tests and demonstrations are such."""
+    first = _leads_there(Path("/proc/1"), _number(namespace))
+    own = _leads_there(Path("/proc/self"), _number(namespace))
+    named = target.kind == "netns" and not Path(target.value).is_relative_to("/proc")
+    if first or (own and not named):
         raise RequestError(
             f"{namespace.origin} is the host's own namespace",
             remedy="enrol single commands (jfe run), units (--unit) or cgroups of the host instead",

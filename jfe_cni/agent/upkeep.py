@@ -24,7 +24,7 @@ from jfe_cni.kernel.ground import KernelGround
 # A unit that restarts is without cover until it is seen, so this is short; a look costs a few system calls a workload.
 PERIOD_SECONDS = 0.5
 # Certificates and rules that nobody reported as changed are looked at every so many periods.
-_SELDOM = 20
+_SELDOM = 10
 
 
 class Upkeep:

@@ -243,7 +243,7 @@ async def test_a_follower_sees_what_is_open_then_what_happens_and_nobody_reports
     served: Served, client: AgentClient
 ) -> None:
     following = client.follow_connections()
-    first = asyncio.create_task(anext(following))
+    first = asyncio.ensure_future(anext(following))
     assert await served.wanted.get() is True
     served.connections.take(connection(1))
     assert (await first).number == 1
