@@ -72,6 +72,8 @@ async def handshakes(_: Stage, ways: list[Way]) -> Round:
     for way in ways:
         told = await way.load("connections", "--seconds", str(CONNECTION_SECONDS))
         found.seen[way.name, "connections/s"] = told["connections_per_second"]
+        if told["failed"]:
+            found.seen[way.name, "failed a round"] = told["failed"]
     found.ratios["handshakes_vs_haproxy"] = _ratio(found, "connections/s", FULL.name)
     found.ratios["handshakes_vs_haproxy_resumed"] = _ratio(found, "connections/s", RESUMED.name)
     return found

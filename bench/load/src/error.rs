@@ -16,7 +16,7 @@ pub enum LoadError {
     #[error("the far end sent something else than what it was asked for")]
     WrongAnswer,
     #[error("{failed} of {tried} connections failed, the last with: {last}")]
-    SomeFailed { failed: u64, tried: u64, last: Box<LoadError> },
+    SomeFailed { failed: usize, tried: usize, last: Box<LoadError> },
     #[error("a measuring thread panicked")]
     ThreadLost,
 }
