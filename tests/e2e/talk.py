@@ -9,8 +9,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from tests.stage import DEADLINE, Place
+from tests.stage import DEADLINE, Place, Stage
 from tests.stage.namespace import ip
 from tests.stage.place import Version
 
@@ -229,8 +230,6 @@ def routed(place: Place, *routes: str) -> Iterator[None]:
 @contextlib.contextmanager
 def forwards(place: Place) -> Iterator[None]:
     """The place forwards what is for others, and tells nobody of a shorter way."""
-    from pathlib import Path
-
     wanted = {"ipv4/ip_forward": "1", "ipv4/conf/all/send_redirects": "0", "ipv4/conf/eth0/send_redirects": "0"}
 
     def put(values: dict[str, str]) -> dict[str, str]:
@@ -246,3 +245,17 @@ def forwards(place: Place) -> Iterator[None]:
         yield
     finally:
         place.inside(lambda: put(before))
+
+
+@contextlib.contextmanager
+def passage(stage: Stage) -> Iterator[str]:
+    """An address of the stranger that a reaches by way of b, which forwards."""
+    # TEST-NET-3, RFC 5737.
+    target = "203.0.113.30"
+    with (
+        forwards(stage.b),
+        routed(stage.b, f"{target} via {stage.stranger.ipv4}"),
+        routed(stage.stranger, f"local {target} dev lo"),
+        routed(stage.a, f"{target} via {stage.b.ipv4}"),
+    ):
+        yield target
