@@ -33,18 +33,38 @@ def inbound(stage: Stage, port: int, caller: Place, **wanted: object) -> list[Co
 
 
 class TlsServer:
-    """`openssl s_server` with a certificate of its own, which answers GET with a page about the connection."""
+    """nginx with a certificate of its own, which answers with the version of TLS that it has spoken."""
+
+    CONFIGURATION = """
+        user root;
+        worker_processes 1;
+        daemon off;
+        pid {folder}/pid;
+        error_log stderr;
+        events {{ }}
+        http {{
+            access_log off;
+            server {{
+                listen {port} ssl;
+                ssl_protocols TLSv1.2 TLSv1.3;
+                ssl_certificate {folder}/own.pem;
+                ssl_certificate_key {folder}/own.key;
+                location / {{ return 200 "$ssl_protocol"; }}
+            }}
+        }}
+        """
 
     def __init__(self, host: Place) -> None:
-        self.certificate = host.folder / "own.pem"
-        self._key = host.folder / "own.key"
+        folder = host.folder / "tls"
+        folder.mkdir()
+        self.certificate = folder / "own.pem"
         request = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         names = ["-subj", "/CN=its own", "-addext", f"subjectAltName=IP:{host.ipv4},IP:{host.ipv6}", "-days", "2"]
-        host.run([*request, "-keyout", str(self._key), "-out", str(self.certificate), *names])
-        server = [program("openssl"), "s_server", "-accept", str(TLS), "-www", "-quiet"]
-        self.process: Process = host.spawn(
-            [*server, "-cert", str(self.certificate), "-key", str(self._key)], ready=TLS, name="s_server"
-        )
+        host.run([*request, "-keyout", str(folder / "own.key"), "-out", str(self.certificate), *names])
+        configuration = folder / "nginx.conf"
+        configuration.write_text(self.CONFIGURATION.format(folder=folder, port=TLS))
+        nginx = [program("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(configuration)]
+        host.spawn(nginx, ready=TLS, name="nginx-tls")
 
     @property
     def der(self) -> bytes:

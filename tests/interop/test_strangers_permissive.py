@@ -1,5 +1,7 @@
 """Who is not enrolled and calls a permissive host: with TLS, with TLS to a TLS server, in clear, or silently."""
 
+import ssl
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from tests.interop.stranger import (
 from tests.interop.web_server import HTTP, WebServer, curl, url
 from tests.stage import Stage
 from tests.stage.place import Version
+
+ONE_AT_A_TIME = 8092
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_a_tls_server_shows_its_own_certificate(permissive: Stage, tls_server: T
 def test_curl_talks_to_a_tls_server_through_the_cover(permissive: Stage, tls_server: TlsServer) -> None:
     address = url(permissive.b.ipv4, TLS, "/", scheme="https")
     answer = permissive.stranger.run(curl("--fail", "--cacert", str(tls_server.certificate), address))
-    assert b"TLSv1.3" in answer.stdout
+    assert answer.stdout == b"TLSv1.3"
 
 
 def test_a_tls_server_is_no_obstacle_to_an_enrolled_caller(permissive: Stage, tls_server: TlsServer) -> None:
@@ -112,3 +116,21 @@ def test_who_is_enrolled_has_mutual_tls_all_the_while(permissive: Stage, web: We
     assert answer.stdout == web.page
     assert [request.client for request in web.logged("enrolled")] == [permissive.a.ipv4]
     assert inbound(permissive, HTTP, permissive.a, reason="mutual", peer=permissive.a.identity)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the connection that was made to await a banner keeps such a server from answering what is asked of it",
+)
+def test_a_server_that_serves_one_at_a_time_is_asked_too(permissive: Stage, bundle: Path) -> None:
+    """The stranger's hello comes when the server is busy with the connection on which a banner was awaited."""
+    command = [sys.executable, str(Path(__file__).parent / "one_at_a_time.py"), str(ONE_AT_A_TIME)]
+    server = permissive.b.spawn(command, ready=ONE_AT_A_TIME)
+    context = ssl.create_default_context(cafile=str(bundle))
+    with permissive.stranger.socket() as connection:
+        connection.settimeout(30)
+        connection.connect((permissive.b.ipv4, ONE_AT_A_TIME))
+        server.says(f"serves {permissive.stranger.ipv4}")
+        with context.wrap_socket(connection, server_hostname=permissive.b.ipv4) as talk:
+            talk.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert talk.recv(4096).startswith(b"HTTP/1.0 200 OK")
