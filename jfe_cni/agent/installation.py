@@ -31,6 +31,7 @@ class Installation:
             await self._install_host()
         else:
             await self._cover.install_namespace(self._namespace_intent(record.workload), record.namespace)
+        record.loaded = True
         record.missing = await self.check(record)
         if record.missing:
             raise KernelError(f"the rules were loaded and are not there: {'; '.join(record.missing)}")

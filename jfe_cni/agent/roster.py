@@ -27,6 +27,8 @@ class Record:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # What of the rules was found missing when they were last looked at.
     missing: tuple[str, ...] = ()
+    # Whether this agent has loaded the rules itself. What a former agent loaded can't be compared with anything.
+    loaded: bool = False
     hazards: tuple[str, ...] = ()
 
 

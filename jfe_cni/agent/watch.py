@@ -58,6 +58,8 @@ class Watch:
             ):
                 return
             try:
+                if not record.loaded:
+                    await self._installation.install(record)
                 record.missing = await self._installation.check(record)
                 if record.missing:
                     await self._mend(record)
