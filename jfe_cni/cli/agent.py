@@ -49,7 +49,14 @@ class Number(click.ParamType[int]):
     help="Identities, the authority, what is enrolled; root only.",
 )
 @socket_option
-@click.option("--node", default=node_name, show_default="this host's name", help="This node, in identities.")
+@click.option(
+    "--node",
+    default=node_name,
+    envvar="JFE_NODE",
+    show_default="this host's name",
+    show_envvar=True,
+    help="This node, in identities and cgroups.",
+)
 @click.option("--trust-domain", default=Settings.trust_domain, show_default=True, help="Shared by all peers.")
 @click.option(
     "--authority-dir",

@@ -106,7 +106,7 @@ class BorrowedAgent:
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             status = await self._answer()
-            if status is not None:
+            if status is not None and status.upgrader_connected:
                 self._started_file.write_text(str(process.pid))
                 return status
             await asyncio.sleep(POLL_SECONDS)

@@ -83,7 +83,7 @@ async def _release_the_killed(tree: CgroupTree, socket: Path, status: StatusRepo
     """What a `jfe run` that was killed has left, once nothing runs in it any more. No other `jfe run` is under way."""
     folder = tree.path(f"jfe/{status.node}/run")
     async with AgentClient(socket) as agent:
-        for path in folder.iterdir() if folder.is_dir() else ():
+        for path in [path for path in folder.glob("*") if path.is_dir()]:
             left = tree.create(str(path))
             if left.processes():
                 continue

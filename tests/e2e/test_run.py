@@ -16,21 +16,37 @@ NOBODY = 65534
 
 
 class Runner:
-    """`jfe run` with a socket folder of its own, and so with an agent that this test alone uses."""
+    """`jfe run` on a host of its own: a network namespace, a node's name, and so an agent that this test alone uses."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "agent.sock"
+        self.node = f"test-{os.getpid()}"
+        self.namespace = f"jfe-{self.node}"
+
+    def __enter__(self) -> "Runner":
+        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
+        subprocess.run(["ip", "-netns", self.namespace, "link", "set", "lo", "up"], check=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["ip", "netns", "delete", self.namespace], check=True)
+
+    def here(self, *command: str) -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *command]
+
+    def jfe(self, *arguments: str) -> list[str]:
+        return self.here(sys.executable, "-m", "jfe_cni.cli.main", *arguments)
 
     def start(
         self, *command: str, options: tuple[str, ...] = (), environment: dict[str, str] | None = None
     ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-m", "jfe_cni.cli.main", "run", "--socket", str(self.socket), *options, "--", *command],
+            self.jfe("run", "--socket", str(self.socket), *options, "--", *command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | (environment or {}),
+            env=os.environ | {"JFE_NODE": self.node} | (environment or {}),
             start_new_session=True,
         )
 
@@ -44,7 +60,7 @@ class Runner:
     def workloads(self) -> dict[str, str]:
         """Name and identity of what is enrolled now."""
         asked = subprocess.run(
-            [sys.executable, "-m", "jfe_cni.cli.main", "status", "--json", "--socket", str(self.socket)],
+            self.jfe("status", "--json", "--socket", str(self.socket)),
             capture_output=True,
             text=True,
             timeout=60,
@@ -54,12 +70,27 @@ class Runner:
             return {}
         return {each["id"]: each["identity"] for each in json.loads(asked.stdout)["workloads"]}
 
+    def state(self) -> dict[str, object]:
+        """What a `jfe run` may change while it lasts: rules, routes, sysctls and cgroups of its host."""
+
+        def listed(*command: str) -> str:
+            return subprocess.run(self.here(*command), capture_output=True, text=True, check=True).stdout
+
+        return {
+            "tables": listed("nft", "list", "ruleset"),
+            "policy rules": listed("ip", "rule") + listed("ip", "-6", "rule"),
+            "routes": listed("ip", "route", "show", "table", "all"),
+            "sysctls": listed("sysctl", "net.ipv4.tcp_fwmark_accept", "net.ipv4.fwmark_reflect"),
+            "cgroups": [p for root in ("", "unified") for p in Path("/sys/fs/cgroup", root).glob(f"jfe/{self.node}")],
+        }
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Runner]:
-    before = host_state()
-    yield Runner(tmp_path)
-    assert host_state() == before
+    with Runner(tmp_path) as made:
+        before = made.state()
+        yield made
+        assert made.state() == before
 
 
 # How a call is started inside a command: CALL prints nothing and fails where nobody answers.
@@ -92,18 +123,18 @@ with socket.create_server((sys.argv[1], 9009)) as listener:
         ' sys.exit(0 if s.recv(9) == b"heard" else 1)'
     )
 
-    def __init__(self, folder: Path) -> None:
-        self.name = f"jfe-test-{os.getpid()}"
-        self.link = f"jt{os.getpid()}"
+    def __init__(self, run: Runner, folder: Path) -> None:
+        self.run = run
+        self.name = f"{run.namespace}-stranger"
         self.kept = folder / "heard"
         self.address = "198.18.77.9"
 
     def __enter__(self) -> "Stranger":
         for line in (
             f"netns add {self.name}",
-            f"link add {self.link} type veth peer name eth0 netns {self.name}",
-            f"address add 198.18.77.1/24 dev {self.link}",
-            f"link set {self.link} up",
+            f"link add eth0 netns {self.run.namespace} type veth peer name eth0 netns {self.name}",
+            f"-netns {self.run.namespace} address add 198.18.77.1/24 dev eth0",
+            f"-netns {self.run.namespace} link set eth0 up",
             f"-netns {self.name} address add {self.address}/24 dev eth0",
             f"-netns {self.name} link set eth0 up",
         ):
@@ -133,22 +164,9 @@ with socket.create_server((sys.argv[1], 9009)) as listener:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Iterator[Stranger]:
-    with Stranger(tmp_path) as made:
+def stranger(run: Runner, tmp_path: Path) -> Iterator[Stranger]:
+    with Stranger(run, tmp_path) as made:
         yield made
-
-
-def host_state() -> dict[str, str]:
-    """What a `jfe run` may change while it lasts: rules, routes and cgroups of the host."""
-
-    def listed(*command: str) -> str:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    return {
-        "tables": listed("nft", "list", "ruleset"),
-        "rules": listed("ip", "rule") + listed("ip", "-6", "rule"),
-        "cgroups": "\n".join(sorted(str(p) for r in ("", "unified") for p in Path("/sys/fs/cgroup", r).glob("jfe/**"))),
-    }
 
 
 def until_enrolled(run: Runner, *names: str) -> dict[str, str]:
@@ -221,7 +239,7 @@ def test_a_command_that_a_signal_ended_is_reported_as_a_shell_would(run: Runner)
 def test_what_the_command_leaves_running_ends_with_it(run: Runner, tmp_path: Path) -> None:
     left = tmp_path / "pid"
     run("sh", "-c", f"setsid sleep 600 >/dev/null 2>&1 & echo $! > {left}")
-    assert not Path("/proc", left.read_text().strip()).exists()
+    assert not runs(int(left.read_text()))
 
 
 @pytest.mark.parametrize("start", ["as a child", "in a new session", "in a cgroup below its own"])
@@ -245,7 +263,7 @@ def test_permissive_lets_the_same_call_to_a_stranger_pass(run: Runner, stranger:
 def test_a_command_beside_it_is_untouched(run: Runner, stranger: Stranger) -> None:
     covered = run.start("sleep", "60", options=("--mode", "strict", "--name", "covered"))
     until_enrolled(run, "covered")
-    subprocess.run(["sh", "-c", stranger.call("from beside")], check=True, timeout=60)
+    subprocess.run(run.here("sh", "-c", stranger.call("from beside")), check=True, timeout=60)
     assert stranger.heard() == "from beside"
     covered.terminate()
     covered.communicate(timeout=60)
@@ -291,3 +309,11 @@ def test_a_killed_run_keeps_its_command_under_cover_until_the_next_has_tidied_up
     os.kill(command, signal.SIGKILL)
     ended = run("true")
     assert ended.returncode == 0, ended.stderr
+
+
+def runs(pid: int) -> bool:
+    """Whether a process does anything yet; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
