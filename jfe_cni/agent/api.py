@@ -79,7 +79,10 @@ class Api:
                 self._log.error("request failed", extra=fields(path=request.path, error=str(error)))
             return _json(faults.as_json(error), status=faults.status_of(error))
         except web.HTTPException as error:
-            fault = RequestError(f"{request.method} {request.path}: {error.reason}", remedy="see docs for the API")
+            fault = RequestError(
+                f"{request.method} {request.path}: {error.reason}",
+                remedy="call it by a verb of `jfe`, or by jfe_cni.agent.client",
+            )
             return _json(faults.as_json(fault), status=error.status)
 
     async def _enrol(self, request: web.Request) -> web.Response:

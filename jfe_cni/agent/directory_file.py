@@ -46,7 +46,9 @@ def parse(content: bytes, suffix: str, name: str) -> list[DirectoryEntry]:
             case _:
                 entries = _lines(text, name)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{name} is unreadable: {error}", remedy="see docs for the form of its entries") from error
+        raise RequestError(
+            f"{name} is unreadable: {error}", remedy="write entries of network, port, identity"
+        ) from error
     if len(entries) > ENTRY_LIMIT:
         raise RequestError(f"{name} has more than {ENTRY_LIMIT} entries", remedy="name networks instead of addresses")
     return entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from jfe_cni.agent import messages
 from jfe_cni.agent.announcement import Announcement
 from jfe_cni.agent.control import Control
+from jfe_cni.agent.hazards import hazards
 from jfe_cni.agent.installation import Installation
 from jfe_cni.agent.issuance import Issuance
 from jfe_cni.agent.log import fields
@@ -60,6 +62,7 @@ class Enroller:
                 await self._cover(record, undo)
                 self._roster.advance(record, Event.PROVEN)
             undo.pop_all()
+        record.hazards = await asyncio.to_thread(hazards, record)
         await self._announcement.announce()
         self._log.info("enrolled", extra=fields(**_named(record)))
         return report(record)

@@ -28,11 +28,12 @@ class Installation:
     async def install(self, record: Record) -> None:
         """Loads the rules and looks that they are there. Raises KernelError, with nothing of the new rules left."""
         if record.workload.shape == "host":
-            await self._install_host()
+            record.missing = await self._install_host()
         else:
-            await self._cover.install_namespace(self._namespace_intent(record.workload), record.namespace)
+            intent = self._namespace_intent(record.workload)
+            await self._cover.install_namespace(intent, record.namespace)
+            record.missing = await self._cover.check_namespace(intent, record.namespace)
         record.loaded = True
-        record.missing = await self.check(record)
         if record.missing:
             raise KernelError(f"the rules were loaded and are not there: {'; '.join(record.missing)}")
 
@@ -81,13 +82,16 @@ class Installation:
             return None if intent is None else host_ruleset(intent)
         return namespace_ruleset(self._namespace_intent(workload))
 
-    async def _install_host(self) -> None:
+    async def _install_host(self) -> tuple[str, ...]:
+        """What of it is missing in the kernel afterwards. Looked at before anybody else may load: another workload
+        that is being enrolled meanwhile changes what is wanted."""
         async with self._host_lock:
             intent = self._host_intent()
             if intent is None:
                 await self._cover.remove_host(self._mark)
-            else:
-                await self._cover.install_host(intent)
+                return ()
+            await self._cover.install_host(intent)
+            return await self._cover.check_host(intent)
 
     def _namespace_intent(self, workload: Workload) -> NamespaceIntent:
         if workload.listeners is None:

@@ -9,6 +9,7 @@ import logging
 
 from jfe_cni.agent.announcement import Announcement
 from jfe_cni.agent.enrolment import Enroller, with_listeners
+from jfe_cni.agent.hazards import hazards
 from jfe_cni.agent.installation import Installation
 from jfe_cni.agent.issuance import Issuance
 from jfe_cni.agent.log import fields
@@ -65,6 +66,7 @@ class Upkeep:
                 await self._attend(record)
                 if turn % _SELDOM == 0:
                     await self._watch.look(record)
+                    record.hazards = await asyncio.to_thread(hazards, record)
             if turn % _SELDOM == 0:
                 await self._renew()
 

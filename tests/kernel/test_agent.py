@@ -484,6 +484,13 @@ def test_garbage_on_the_api_and_on_the_control_socket_ends_nothing(node: Node, p
     assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
 
 
+def test_whoever_could_step_round_the_rules_is_shown(node: Node, pod: Host) -> None:
+    pod.start("sleep", "1000")
+    assert set(node.enrol(pod).hazards) == {"NET_RAW", "NET_ADMIN"}
+    lab.end(pod)
+    lab.until(lambda: node.workload(pod).hazards == (), "shown though it has ended")
+
+
 def test_a_conflict_names_the_workload_that_is_in_the_way(node: Node, pod: Host) -> None:
     node.enrol(pod)
     with pytest.raises(ConflictError, match=pod.name) as refused:
