@@ -1,10 +1,10 @@
 //! Traffic secrets, and the keys that come from them (RFC 8446, sections 5.2, 5.3, 7.2 and 7.3).
 
-use aws_lc_rs::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf;
 use zeroize::Zeroizing;
 
 use crate::RecordError;
+use crate::protection::{Forged, NONCE, Protection};
 use crate::record::{APPLICATION_DATA, HEADER, MAX_PLAINTEXT, TAG, TAIL, whole_record};
 
 /// Bytes of the longest secret: SHA-384's output.
@@ -41,11 +41,10 @@ impl Suite {
         }
     }
 
-    fn aead(self) -> &'static aead::Algorithm {
+    fn key_length(self) -> usize {
         match self {
-            Self::Aes128GcmSha256 => &aead::AES_128_GCM,
-            Self::Aes256GcmSha384 => &aead::AES_256_GCM,
-            Self::ChaCha20Poly1305Sha256 => &aead::CHACHA20_POLY1305,
+            Self::Aes128GcmSha256 => 16,
+            Self::Aes256GcmSha384 | Self::ChaCha20Poly1305Sha256 => 32,
         }
     }
 
@@ -108,22 +107,20 @@ impl hkdf::KeyType for Length {
 
 /// What protects, or opens, one direction's records.
 pub(crate) struct Keys {
-    key: LessSafeKey,
-    iv: [u8; NONCE_LEN],
+    key: Protection,
+    iv: [u8; NONCE],
     sequence: u64,
     secret: Secret,
 }
 
 impl Keys {
     pub(crate) fn new(secret: Secret, sequence: u64) -> Self {
-        let algorithm = secret.suite.aead();
         let mut key = Zeroizing::new([0; MAX_KEY]);
-        let key = &mut key[..algorithm.key_len()];
-        let mut iv = [0; NONCE_LEN];
+        let key = &mut key[..secret.suite.key_length()];
+        let mut iv = [0; NONCE];
         secret.expand(b"key", key);
         secret.expand(b"iv", &mut iv);
-        let key = UnboundKey::new(algorithm, key).expect("the key has the algorithm's own length");
-        Self { key: LessSafeKey::new(key), iv, sequence, secret }
+        Self { key: Protection::new(secret.suite, key), iv, sequence, secret }
     }
 
     /// Turns to the next secret; the old one is erased.
@@ -136,13 +133,13 @@ impl Keys {
         self.sequence
     }
 
-    fn nonce(&mut self) -> Nonce {
+    fn nonce(&mut self) -> [u8; NONCE] {
         let mut nonce = self.iv;
-        for (byte, number) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+        for (byte, number) in nonce[NONCE - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
             *byte ^= number;
         }
         self.sequence += 1;
-        Nonce::assume_unique_for_key(nonce)
+        nonce
     }
 
     /// Makes the `length` bytes at `record[HEADER..]` a record of inner type `content`; its length is returned.
@@ -155,11 +152,7 @@ impl Keys {
         let nonce = self.nonce();
         let (plaintext, tag) = body.split_at_mut(length + 1);
         plaintext[length] = content;
-        let made = self
-            .key
-            .seal_in_place_separate_tag(nonce, Aad::from(header), plaintext)
-            .expect("AEADs refuse only what is longer than any record");
-        tag.copy_from_slice(made.as_ref());
+        tag.copy_from_slice(&self.key.seal(nonce, header, plaintext));
         HEADER + length + TAIL
     }
 
@@ -170,7 +163,7 @@ impl Keys {
         }
         let nonce = self.nonce();
         let (header, body) = record.split_at_mut(HEADER);
-        let opened = self.key.open_in_place(nonce, Aad::from(header), body).map_err(|_| RecordError::BadMac)?;
+        let opened = self.key.open(nonce, header, body).map_err(|Forged| RecordError::BadMac)?;
         if opened.len() > MAX_PLAINTEXT + 1 {
             return Err(RecordError::Overflow);
         }
@@ -254,9 +247,7 @@ mod tests {
         let nonce = sealing.nonce();
         let (header, body) = record.split_at_mut(HEADER);
         let (plaintext, tag) = body.split_at_mut(length + 1);
-        tag.copy_from_slice(
-            sealing.key.seal_in_place_separate_tag(nonce, Aad::from(header), plaintext).unwrap().as_ref(),
-        );
+        tag.copy_from_slice(&sealing.key.seal(nonce, header, plaintext));
         assert_eq!(keys().open(&mut record), Err(RecordError::Overflow));
     }
 }

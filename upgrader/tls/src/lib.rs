@@ -24,6 +24,7 @@ mod keys;
 mod message;
 mod opener;
 mod peer;
+mod protection;
 mod record;
 mod remembered;
 mod sealer;

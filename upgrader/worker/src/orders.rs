@@ -67,12 +67,13 @@ impl Worker {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), BrokerLost> {
         let id = settings.id.clone();
+        let remembered = self.remembered.clone();
         let known = self.find_workload(&id).and_then(|index| self.workloads.get_mut(index));
         let installed = if let Some(workload) = known {
-            workload.replace(settings)
+            workload.replace(settings, &remembered)
         } else {
             let listeners = workload::listeners(ports, descriptors).ok_or(BrokerLost)?;
-            Workload::new(settings, listeners).map(|workload| self.listen(workload))
+            Workload::new(settings, listeners, &remembered).map(|workload| self.listen(workload))
         };
         match installed {
             Ok(()) => self.tell(&FromWorker::Installed { id }),

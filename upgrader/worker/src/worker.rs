@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jfe_control::frame::Link;
 use jfe_control::message::FromWorker;
 use jfe_decide::{Admission, Directory};
 use jfe_relay::{Pool, Side};
+use jfe_tls::RememberedCertificates;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -41,6 +43,8 @@ pub struct Worker {
     pub workloads: Slots<Box<Workload>>,
     pub connections: Slots<Box<Entry>>,
     pub directory: Directory,
+    /// Peers' certificates once verified, for all workloads.
+    pub remembered: Arc<RememberedCertificates>,
     pub admission: Admission,
     pub pool: Pool,
     pub probes: Probes,
@@ -81,6 +85,7 @@ impl Worker {
             workloads: Slots::default(),
             connections: Slots::default(),
             directory: Directory::new(),
+            remembered: Arc::default(),
             admission: Admission::default(),
             pool: Pool::default(),
             probes: Probes::default(),

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use jfe_control::message::{self, Direction, Listeners, Shape, SocketKind};
 use jfe_decide::{Knowledge, Mode, Network, Policy};
-use jfe_tls::{Endpoint, IdentityError};
+use jfe_tls::{Endpoint, IdentityError, RememberedCertificates};
 
 /// Fresh sockets wished for where there has been no load; doubled each time they run out, up to [`MOST_FRESH`].
 const FEWEST_FRESH: u16 = 2;
@@ -75,12 +76,16 @@ pub struct Workload {
 }
 
 impl Workload {
-    pub fn new(settings: &message::Workload, listeners: Vec<Listener>) -> Result<Self, IdentityError> {
+    pub fn new(
+        settings: &message::Workload,
+        listeners: Vec<Listener>,
+        remembered: &Arc<RememberedCertificates>,
+    ) -> Result<Self, IdentityError> {
         Ok(Self {
             id: settings.id.clone(),
             shape: settings.shape,
             policy: policy(settings),
-            endpoint: endpoint(&settings.identity)?,
+            endpoint: endpoint(&settings.identity, remembered)?,
             knowledge: Knowledge::new(),
             listeners,
             fresh: Default::default(),
@@ -88,8 +93,12 @@ impl Workload {
     }
 
     /// New settings and identity; all else goes on.
-    pub fn replace(&mut self, settings: &message::Workload) -> Result<(), IdentityError> {
-        self.endpoint = endpoint(&settings.identity)?;
+    pub fn replace(
+        &mut self,
+        settings: &message::Workload,
+        remembered: &Arc<RememberedCertificates>,
+    ) -> Result<(), IdentityError> {
+        self.endpoint = endpoint(&settings.identity, remembered)?;
         self.policy = policy(settings);
         Ok(())
     }
@@ -117,8 +126,9 @@ pub fn listeners(ports: Listeners, descriptors: Vec<OwnedFd>) -> Option<Vec<List
     })
 }
 
-fn endpoint(identity: &message::Identity) -> Result<Endpoint, IdentityError> {
-    Endpoint::from_pem(&identity.id, &identity.certificates, &identity.key, &identity.trust_bundle)
+fn endpoint(identity: &message::Identity, remembered: &Arc<RememberedCertificates>) -> Result<Endpoint, IdentityError> {
+    let message::Identity { id, certificates, key, trust_bundle } = identity;
+    Endpoint::remembering(id, certificates, key, trust_bundle, remembered)
 }
 
 fn policy(workload: &message::Workload) -> Policy {
