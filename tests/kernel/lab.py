@@ -281,6 +281,8 @@ def hosts(count: int = 2) -> Iterator[list[Host]]:
         for host in made:
             _ip("netns", "add", host.name)
             host.command("ip", "link", "set", "lo", "up")
+            # Link-local addresses at once, too, so that no route appears in the middle of a test.
+            host.command("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         ends = [word for host in made for word in ("netns", host.name)]
         _ip("link", "add", "eth0", *ends[:2], "type", "veth", "peer", "name", "eth0", *ends[2:])
         for host in made:

@@ -6,7 +6,20 @@ import pytest
 
 from jfe_cni.kernel.cover import Cover
 from jfe_cni.rules.model import Mode
-from tests.kernel.lab import INVERTED, MARK, REFUSED, RESET, Capture, Host, StandIn, Upgrader, ready
+from tests.kernel.lab import (
+    INVERTED,
+    MARK,
+    REFUSED,
+    RESET,
+    TIMEOUT,
+    Capture,
+    Host,
+    StandIn,
+    Upgrader,
+    first_line,
+    ready,
+    until,
+)
 
 SECRET = b"never-to-be-seen-on-a-wire"
 BOTH = pytest.mark.parametrize("version", ["ipv4", "ipv6"])
@@ -66,6 +79,20 @@ async def test_a_service_of_the_loopback_alone_is_as_unreachable_as_before(
 async def test_own_addresses_are_left_alone(pod: Host, listeners: StandIn, version: str) -> None:
     pod.echo(address(pod, version), 90)
     assert pod.ask(address(pod, version), 90, b"?") == address(pod, version).encode() + b" ?"
+
+
+async def test_a_local_connection_carries_no_mark(pod: Host, listeners: StandIn) -> None:
+    """An accepted socket would inherit it (tcp_fwmark_accept), and an application may ask for it."""
+    out = pod.run(
+        """
+        listener = socket.create_server((address, 90))
+        caller = socket.create_connection((address, 90))
+        accepted, _ = listener.accept()
+        told(accepted.getsockopt(socket.SOL_SOCKET, 36))  # SO_MARK
+        """,
+        address=pod.ipv4,
+    )
+    assert out == "0"
 
 
 @BOTH
@@ -205,13 +232,12 @@ async def test_without_the_policy_rule_nothing_leaves(
     peer.echo(address(peer, version), 80)
     for family in ("-4", "-6"):
         pod.command("ip", family, "rule", "delete", "fwmark", f"{MARK.bit:#x}/{MARK.bit:#x}")
+    # A connection is never established any more; a raw packet needs none.
+    assert pod.ask(address(peer, version), 80, SECRET, before="asker.settimeout(0.5)") == TIMEOUT
     pod.run(
         """
-        sender = open_socket(address); sender.setblocking(False)
-        try:
-            sender.sendto(secret, 0x20000000, (address, 80))  # MSG_FASTOPEN: the secret goes with the SYN
-        except OSError:
-            pass
+        raw = socket.socket(family(address), socket.SOCK_RAW, socket.IPPROTO_TCP)
+        raw.sendto(struct.pack("!HHIIBBHHH", 5555, 80, 1, 1, 0x50, 0x18, 1000, 0, 0) + secret, (address, 0))
         """,
         address=address(peer, version),
         secret=SECRET,
@@ -236,6 +262,28 @@ async def test_after_the_upgrader_died_nothing_leaves_and_nothing_comes_in(
     assert pod.run(attempt, address=address(peer, version), port=80, secret=SECRET) == "failed"
     assert peer.run(attempt, address=address(pod, version), port=90, secret=SECRET) == "failed"
     assert SECRET not in wire.payload()
+
+
+@BOTH
+async def test_a_connection_that_is_opened_while_there_is_no_upgrader_reaches_the_next_one(
+    pod: Host, peer: Host, upgrader: Upgrader, listeners: StandIn, version: str
+) -> None:
+    """Neither end is refused: the SYN is dropped, and sent again."""
+    pod.echo(address(pod, version), 90)
+    peer.echo(address(peer, version), 80, inverted=True)
+    listeners.kill()
+    ask = """
+        told("ready")
+        asker = open_socket(address); asker.connect((address, port)); asker.sendall(b"?"); told(len(asker.recv(100)))
+        """
+    asking = [
+        ready(pod.python(ask, address=address(peer, version), port=80)),
+        ready(peer.python(ask, address=address(pod, version), port=90)),
+    ]
+    until(lambda: "syn-sent" in pod.command("ss", "-Htano").lower(), "no SYN was sent")
+    upgrader.start(pod, outbound=listeners.outbound, inbound=listeners.inbound)
+    for process in asking:
+        assert int(first_line(process)) == len(address(pod, version)) + 2
 
 
 @BOTH
