@@ -1,4 +1,4 @@
-"""Connections between places, held by the test itself: both ends are its sockets, and it sees all that happens to them."""
+"""Connections between places, held by the test itself: both ends are its own sockets."""
 
 from __future__ import annotations
 
