@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from bench.way import LOAD
 from jfe_cni.errors import HostError, JfeError
 
 ROUNDS = 5
+# Load average (1 minute) above which others take a part of the CPU that shows.
+QUIET = 0.5
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -33,6 +36,9 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error("--rounds takes at least 1")
     wanted = [m for m in MEASURES if asked.only is None or {m.name, *m.keys} & set(asked.only)]
     console = Console()
+    load = os.getloadavg()[0]
+    if load > QUIET:
+        console.print(f"[yellow]This machine is busy (load {load:.1f}): the figures will tell of that, too.[/yellow]")
     try:
         rounds = asyncio.run(measure(wanted, asked.rounds, console))
     except JfeError as error:
@@ -41,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     flags = cpu_flags()
     summary, figures = results.summed_up(rounds, flags), results.seen(rounds)
     results.show(console, summary, figures, flags)
-    results.write(summary, figures, flags)
+    results.write(summary, figures, flags, load)
     console.print(f"Written to {results.RESULTS}")
     return 0
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -82,9 +83,11 @@ def seen(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
     return {way: {what: statistics.median(found) for what, found in figures.items()} for way, figures in values.items()}
 
 
-def write(results: dict[str, Result], figures: dict[str, dict[str, float]], cpu_flags: Sequence[str]) -> None:
+def write(
+    results: dict[str, Result], figures: dict[str, dict[str, float]], cpu_flags: Sequence[str], load_before: float
+) -> None:
     whole: dict[str, object] = {key: asdict(result) for key, result in results.items()}
-    whole |= {"cpu_flags": list(cpu_flags), "figures": figures}
+    whole |= {"cpu_flags": list(cpu_flags), "load_before": load_before, "figures": figures}
     RESULTS.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -92,22 +95,25 @@ def show(
     console: Console, results: dict[str, Result], figures: dict[str, dict[str, float]], cpu_flags: Sequence[str]
 ) -> None:
     aims = targets(cpu_flags)
-    table = Table(title="jfe against haproxy and its own relay: medians of ratios within a round")
-    table.add_column("")
-    for heading in ("median", "minimum", "maximum", "rounds", "to reach"):
+    table = Table(title="medians of ratios within a round", box=box.SIMPLE)
+    table.add_column("", no_wrap=True)
+    for heading in ("median", "min", "max", "to reach"):
         table.add_column(heading, justify="right")
     table.add_column("reached")
     for key, result in results.items():
         numbers = [f"{number:.3g}" for number in (result.median, result.minimum, result.maximum)]
         reached = "[green]yes[/green]" if result.met else "[bold red]no[/bold red]"
-        table.add_row(key, *numbers, str(result.rounds), str(aims[key]), reached)
+        table.add_row(key, *numbers, str(aims[key]), reached)
     console.print(table)
-    columns = list(dict.fromkeys(what for each in figures.values() for what in each))
-    table = Table(title="Medians")
-    table.add_column("")
-    for what in columns:
-        table.add_column(what, justify="right")
-    for way, each in figures.items():
-        table.add_row(way, *(f"{each[what]:,.4g}" if what in each else "" for what in columns))
+    table = Table(title="medians", box=box.SIMPLE)
+    table.add_column("", no_wrap=True)
+    for way in figures:
+        table.add_column(way, justify="right")
+    for what in dict.fromkeys(what for each in figures.values() for what in each):
+        table.add_row(what, *(_number(each[what]) if what in each else "" for each in figures.values()))
     console.print(table)
     console.print(f"CPU: {', '.join(cpu_flags)}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -41,5 +41,5 @@ def test_figures_are_medians_by_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     figures = results.seen(rounds)
     assert figures == {"haproxy": {"bulk MB/s": 800.0}}
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results.json")
-    results.write({}, figures, ["aes"])
+    results.write({}, figures, ["aes"], 0.1)
     assert '"cpu_flags": [\n    "aes"\n  ]' in results.RESULTS.read_text()
