@@ -118,10 +118,6 @@ def test_who_is_enrolled_has_mutual_tls_all_the_while(permissive: Stage, web: We
     assert inbound(permissive, HTTP, permissive.a, reason="mutual", peer=permissive.a.identity)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the connection that was made to await a banner keeps such a server from answering what is asked of it",
-)
 def test_a_server_that_serves_one_at_a_time_is_asked_too(permissive: Stage, bundle: Path) -> None:
     """The stranger's hello comes when the server is busy with the connection on which a banner was awaited."""
     command = [sys.executable, str(Path(__file__).parent / "one_at_a_time.py"), str(ONE_AT_A_TIME)]

@@ -38,7 +38,9 @@ pub enum Action<'a> {
     Yield,
     /// Take a fresh socket for this side and connect it; then [`crate::Connection::connected`] or `connect_failed`.
     Dial(Side),
-    /// Find out whether the application speaks TLS; then [`crate::Connection::learnt`].
+    /// Find out whether the application speaks TLS; then [`crate::Connection::learnt`]. A socket that is dialled, or
+    /// being dialled, is ended first ([`crate::Connection::hung_up`]): an application that serves one connection at a
+    /// time would wait for a word on it, and not answer the question.
     Learn,
     Receive {
         side: Side,

@@ -215,6 +215,17 @@ impl Connection {
         self.refuse(reason);
     }
 
+    /// A dial is wanted or under way.
+    pub fn is_dialling(&self) -> bool {
+        self.sockets.dial == Dial::Under
+    }
+
+    /// The dialled side is given up for now: its socket is gone, and may be asked for again.
+    pub fn hung_up(&mut self) {
+        self.sockets.dial = Dial::Not;
+        *self.sockets.of(self.dialled) = Ready::default();
+    }
+
     /// What asking the application brought, for this connection.
     pub fn learnt(&mut self, application: Application) {
         if let Phase::Inbound(inbound) = &mut self.phase {

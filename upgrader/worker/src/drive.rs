@@ -132,6 +132,9 @@ impl Worker {
     /// Connects the second socket, or waits for a fresh one; true if the connection can go on at once.
     fn dial(&mut self, index: usize) -> bool {
         let Some(entry) = self.connections.get_mut(index) else { return false };
+        if !entry.connection.is_dialling() {
+            return false;
+        }
         let (kind, destination) = Self::dialled_address(entry);
         let (number, side) = (entry.number, entry.connection.dialled());
         let port = if side == Side::Application && !entry.any_port { self.application_ports.next() } else { 0 };
@@ -206,6 +209,18 @@ impl Worker {
                 self.drive(index);
             }
         }
+    }
+
+    /// Ends the second socket of a connection that wants it later, if at all.
+    pub fn hang_up(&mut self, index: usize) {
+        let Some(entry) = self.connections.get_mut(index) else { return };
+        let dialled = match entry.connection.dialled() {
+            Side::Application => entry.application.take(),
+            Side::Wire => entry.wire.take(),
+        };
+        dialled.into_iter().for_each(socket::reset);
+        entry.dial_under_way = false;
+        entry.connection.hung_up();
     }
 
     pub fn dial_ended(&mut self, index: usize) {

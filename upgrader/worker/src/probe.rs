@@ -53,6 +53,7 @@ fn kind_for(application: SocketAddr) -> SocketKind {
 impl Worker {
     /// Asks the application that this connection is for; joins a question that is under way. True if it is known.
     pub fn learn(&mut self, index: usize) -> bool {
+        self.hang_up(index);
         let Some(entry) = self.connections.get_mut(index) else { return false };
         let (workload, application, waiting) = (entry.workload, entry.destination, (index, entry.number));
         let same = |probe: &Probe| probe.workload == workload && probe.application == application;

@@ -105,6 +105,20 @@ fn a_strangers_hello_waits_until_the_application_is_known() {
 }
 
 #[test]
+fn an_application_that_waits_on_a_silent_connection_is_called_anew_after_it_was_asked() {
+    let (mut server, mut wire_in, mut wire_out) = stranger_calls(Mode::Permissive);
+    server.run(&mut wire_in, &mut wire_out);
+    server.connection.connected();
+    wire_in.bytes.extend(jfe_tls::probe_hello());
+    server.run(&mut wire_in, &mut wire_out);
+    assert_eq!(server.asked, ["dial", "learn"]);
+    server.connection.hung_up();
+    server.answer_learning(Application::SpeaksTls);
+    server.run(&mut wire_in, &mut wire_out);
+    assert_eq!(server.asked, ["dial", "learn", "dial"]);
+}
+
+#[test]
 fn a_strangers_hello_to_an_application_that_speaks_tls_passes_through_untouched() {
     let (mut server, mut wire_in, mut wire_out) = stranger_calls(Mode::Strict);
     let hello = jfe_tls::probe_hello();
