@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -44,6 +45,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except JfeError as error:
         console.print(f"[bold red]bench:[/bold red] {error}", highlight=False)
         return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("bench: stopped, and everything it had made is gone")
+        return 130
     flags = cpu_flags()
     summary, figures = results.summed_up(rounds, flags), results.seen(rounds)
     results.show(console, summary, figures, flags)
@@ -55,6 +59,10 @@ def main(words: Sequence[str] | None = None) -> int:
 async def measure(wanted: Sequence[Measure], rounds: int, console: Console) -> list[Round]:
     if not LOAD.exists():
         raise HostError("jfe-load is not built", remedy="run `cargo build --release -p jfe-load`, or `make bench`")
+    this = asyncio.current_task()
+    assert this is not None
+    # As Ctrl-C: what was made is taken away first.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     found: list[Round] = []
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with (
