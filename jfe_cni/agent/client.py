@@ -72,11 +72,14 @@ class AgentClient:
 
     async def follow_connections(self) -> AsyncGenerator[ConnectionReport, None]:
         """First the connections open now, then each as it opens, is decided or ends, until the caller stops."""
-        async with self._request("GET", "connections", query={"follow": "1"}, seconds=None) as response:
-            await self._check(response)
-            async for line in response.content:
-                if line.strip():
-                    yield decode(ConnectionReport, _json_of(line))
+        try:
+            async with self._request("GET", "connections", query={"follow": "1"}, seconds=None) as response:
+                await self._check(response)
+                async for line in response.content:
+                    if line.strip():
+                        yield decode(ConnectionReport, _json_of(line))
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from error
 
     async def rules(self, name: str | None = None) -> list[RulesReport]:
         """Every ruleset in force, or that of one workload."""
