@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from jfe_cni.errors import UpgraderError
 
 # The broker answers within milliseconds; whoever takes longer hangs, and is replaced.
 ANSWER_SECONDS = 10.0
+# Bytes read in one turn: some two hundred events, which take milliseconds.
+_SHARE = 1 << 16
 _GONE = "the agent starts the upgrader again by itself; see its log beside the agent's state"
 
 
@@ -108,14 +110,16 @@ class Control:
             loop.remove_writer(self._socket)
 
     async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        unread = bytearray()
         try:
-            while True:
-                length = int.from_bytes(await self._exactly(4), "big")
-                if length > messages.FRAME_LIMIT:
-                    return
-                seq, message = messages.parse(await self._exactly(length))
-                self._take(seq, message)
-        except (OSError, EOFError, UpgraderError, AgentAnswerError):
+            while part := await loop.sock_recv(self._socket, _SHARE):
+                unread += part
+                for frame in _frames(unread):
+                    self._take(*messages.parse(frame))
+                # What can be read at once is read without a pause: events without end would leave nobody else a turn.
+                await asyncio.sleep(0)
+        except (OSError, UpgraderError, AgentAnswerError):
             return
         finally:
             self._end()
@@ -133,16 +137,6 @@ class Control:
         if answer is not None and not answer.done():
             answer.set_result(message)
 
-    async def _exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        parts = bytearray()
-        while len(parts) < count:
-            part = await loop.sock_recv(self._socket, min(count - len(parts), 1 << 18))
-            if not part:
-                raise EOFError
-            parts += part
-        return bytes(parts)
-
     def _end(self) -> None:
         """Whoever waits for an answer learns that none comes."""
         if self.closed.is_set():
@@ -155,3 +149,19 @@ class Control:
         # Ends what waits in the reader, which then closes the descriptor.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _frames(unread: bytearray) -> Iterator[bytes]:
+    """The frames that are whole, taken out of `unread`. Raises AgentAnswerError for one that is longer than any."""
+    start = 0
+    try:
+        while len(unread) - start >= 4:
+            end = start + 4 + int.from_bytes(unread[start : start + 4], "big")
+            if end - start - 4 > messages.FRAME_LIMIT:
+                raise AgentAnswerError("the upgrader's frame is longer than any can be", remedy="restart the upgrader")
+            if end > len(unread):
+                return
+            yield bytes(unread[start + 4 : end])
+            start = end
+    finally:
+        del unread[:start]

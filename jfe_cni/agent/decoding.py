@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -47,13 +48,19 @@ def _list(value: object, where: str) -> list[object]:
 def _decode_fields(wanted: type[T], value: object, where: str) -> T:
     if not isinstance(value, Mapping):
         raise _unfit(where, "an object")
-    hints = typing.get_type_hints(wanted)
+    hints = _hints(wanted)  # type: ignore[arg-type] # a class is hashable
     fields = {}
     for field in dataclasses.fields(wanted):  # type: ignore[arg-type]
         if field.name not in value and type(None) not in typing.get_args(hints[field.name]):
             raise _unfit(f"{where}.{field.name}", "present")
         fields[field.name] = _decode(hints[field.name], value.get(field.name), f"{where}.{field.name}")
     return wanted(**fields)
+
+
+@functools.cache
+def _hints(wanted: type) -> Mapping[str, Any]:
+    """Worked out once a class: an upgrader may tell of thousands of connections a second."""
+    return typing.get_type_hints(wanted)
 
 
 def _unfit(where: str, wanted: str) -> AgentAnswerError:

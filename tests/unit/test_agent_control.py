@@ -224,6 +224,27 @@ async def test_a_frame_that_claims_to_be_huge_is_not_waited_for(dialogue: Dialog
     await asyncio.wait_for(dialogue.control.closed.wait(), 10)
 
 
+async def test_events_without_end_leave_others_their_turn() -> None:
+    """What can be read at once is read without waiting: a busy upgrader must not keep the agent from all else."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    event = json.dumps({"event": "worker_replaced", "worker": 3}).encode()
+    events: list[Event] = []
+    first = asyncio.Event()
+
+    def answered_by_the_next(taken: Event) -> None:
+        events.append(taken)
+        first.set()
+        if len(events) < 5000:
+            theirs.sendall(len(event).to_bytes(4, "big") + event)
+
+    control = Control(ours, answered_by_the_next)
+    theirs.sendall(len(event).to_bytes(4, "big") + event)
+    await first.wait()
+    assert len(events) < 5000
+    await control.close()
+    theirs.close()
+
+
 async def test_a_caller_that_gives_up_leaves_no_half_frame_behind(dialogue: Dialogue) -> None:
     huge = {"word": "keep", "workload": "w" * 4_000_000}
     giving_up = asyncio.create_task(dialogue.control.ask(huge))
