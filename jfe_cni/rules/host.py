@@ -116,8 +116,9 @@ def _knocking(intent: HostIntent) -> Chain:
     chain.add("fib daddr type != local accept", "forwarded to others, whoever listens here on that port")
     if intent.workloads:
         ports = _own_ports(intent)
-        chain.add(f"ip daddr 127.0.0.0/8 {ports} drop", "route_localnet must not open the upgrader's own listeners")
-        chain.add(f"ip6 daddr ::1 {ports} drop", "nor anything else")
+        chain.add(
+            f"ip daddr 127.0.0.0/8 {ports} drop", "route_localnet must not open its listeners (::1 is never routed)"
+        )
     for level, chains in _map(intent, lambda w: f"goto take-{w.workload}"):
         chain.add(f"socket cgroupv2 level {level} vmap {{ {chains} }}", "a workload listens there")
     elsewhere = _elsewhere(intent)

@@ -102,9 +102,9 @@ def _taking(intent: NamespaceIntent) -> list[Chain]:
     knocking = Chain("knocking")
     knocking.add("fib daddr type != local accept", "forwarded to others, whoever listens here on that port")
     ports = f"tcp dport {{ {intent.outbound_port}, {intent.inbound_port} }}"
-    knocking.add(f"ip daddr 127.0.0.0/8 {ports} drop", "route_localnet must not open the upgrader's own listeners")
-    if intent.ipv6:
-        knocking.add(f"ip6 daddr ::1 {ports} drop", "nor anything else")
+    knocking.add(
+        f"ip daddr 127.0.0.0/8 {ports} drop", "route_localnet must not open its listeners (::1 is never routed)"
+    )
     knocking.add("socket transparent 0 goto take", "some socket has it: a listener, or TIME_WAIT (on which")
     knocking.add("socket transparent 1 goto take", "`wildcard` breaks off, and behind which a listener waits)")
     # No socket: the kernel refuses, as ever.

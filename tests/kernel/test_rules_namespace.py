@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from jfe_cni.kernel.cover import Cover
@@ -421,6 +423,43 @@ async def test_what_the_namespace_forwards_to_others_is_left_alone(pod: Host, pe
         """
     )
     assert "counter packets 0" not in pod.command("nft", "list", "chain", "ip", "seen", "f")
+
+
+async def test_the_upgraders_own_listeners_cannot_be_dialled_from_outside(
+    pod: Host, peer: Host, listeners: StandIn
+) -> None:
+    """With route_localnet (which kube-proxy sets) the loopback's addresses are reached from the link."""
+    pod.command("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+    out = peer.run(
+        """
+        packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)); packets.bind(("eth0", 0))
+        packets.settimeout(1)
+        def checksum(data):
+            total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+            total = (total >> 16) + (total & 0xffff); total += total >> 16
+            return struct.pack("!H", ~total & 0xffff)
+        def syn(to, port):
+            ends = socket.inet_aton(here) + socket.inet_aton(to)
+            tcp = struct.pack("!HHIIBBHHH", 5555, port, 1, 0, 0x50, 2, 1000, 0, 0)
+            tcp = tcp[:16] + checksum(ends + struct.pack("!HH", 6, 20) + tcp) + tcp[18:]
+            ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + ends
+            return ip[:10] + checksum(ip) + ip[12:] + tcp
+        for to, ports in ((there, [90]), ("127.0.0.1", listeners)):
+            for port in ports:
+                packets.send(mac + packets.getsockname()[4] + b"\\x08\\x00" + syn(to, port))
+                try:
+                    while (answer := packets.recv(100)[26:30]) != socket.inet_aton(to):
+                        pass
+                    told("answered")
+                except TimeoutError:
+                    told("silence")
+        """,
+        here=peer.ipv4,
+        there=pod.ipv4,
+        mac=bytes.fromhex(json.loads(pod.command("ip", "-j", "link", "show", "eth0"))[0]["address"].replace(":", "")),
+        listeners=[listeners.outbound, listeners.inbound],
+    )
+    assert out.split() == ["answered", "silence", "silence"]
 
 
 @BOTH
