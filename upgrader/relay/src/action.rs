@@ -60,7 +60,7 @@ pub enum Action<'a> {
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Both directions came to their FIN.
+    /// Both directions came to their end: a side that has had no FIN yet gets it by closing its socket.
     Closed,
     /// RST to both sides.
     Reset,

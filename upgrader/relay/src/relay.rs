@@ -204,7 +204,9 @@ impl Relay {
             }
             Step::Shutdown => {
                 self.inward.flow().done = true;
-                return Action::Shutdown(Side::Application);
+                // The last FIN goes with the socket.
+                let last = self.outward.flow().done;
+                return if last { Action::End(End::Closed) } else { Action::Shutdown(Side::Application) };
             }
             Step::Receive => {
                 let space = self.inward.space(pool, self.keys.is_some());
@@ -222,7 +224,7 @@ impl Relay {
             }
             Step::Shutdown => {
                 self.outward.flow().done = true;
-                Action::Shutdown(Side::Wire)
+                if inward == Step::Done { Action::End(End::Closed) } else { Action::Shutdown(Side::Wire) }
             }
             Step::Receive => {
                 let space = self.outward.space(pool, self.keys.is_some());

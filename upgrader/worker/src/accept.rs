@@ -1,6 +1,5 @@
 //! Taking connections from the workloads' listeners.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use jfe_control::message::{Direction, Phase};
@@ -64,8 +63,10 @@ impl Worker {
             Direction::Outbound => false,
             Direction::Inbound => {
                 let covered = self.directory.covers_source(source.ip());
-                if self.refused_at_the_door(source.ip(), covered) {
+                // Sources that the directory calls covered are counted by nobody: they may well open thousands at once.
+                if !covered && let Err(reason) = self.admission.admit(source.ip()) {
                     // Nothing is known of it but its address: RST, and a count.
+                    self.report.count_refused(workload, direction, reason, self.now);
                     socket::reset(socket);
                     return;
                 }
@@ -109,10 +110,5 @@ impl Worker {
         } else {
             self.end_refused(index, jfe_decide::Refuse::Exhausted);
         }
-    }
-
-    /// Sources that the directory calls covered are counted by nobody: they may well open thousands at once.
-    fn refused_at_the_door(&mut self, source: IpAddr, covered: bool) -> bool {
-        !covered && self.admission.admit(source).is_err()
     }
 }

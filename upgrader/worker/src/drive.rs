@@ -223,12 +223,13 @@ impl Worker {
         entry.connection.hung_up();
     }
 
-    pub fn dial_ended(&mut self, index: usize) {
+    /// epoll has told of a socket that is being connected; without a hangup it is.
+    pub fn dial_ended(&mut self, index: usize, hangup: bool) {
         let now = self.now;
         let Some(entry) = self.connections.get_mut(index) else { return };
         let side = entry.connection.dialled();
         let Some(socket) = entry.socket(side) else { return };
-        let outcome = socket::dialled(socket);
+        let outcome = if hangup { socket::dialled(socket) } else { Dialled::Connected };
         entry.dial_under_way = false;
         match outcome {
             Dialled::Failed(reason) => entry.connection.connect_failed(reason),

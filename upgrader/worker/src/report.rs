@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jfe_control::message::{self, Counter, Direction, Event, FromWorker, Phase};
-use jfe_decide::Decision;
+use jfe_decide::{Decision, Refuse};
 
 use crate::connections::Entry;
 
@@ -52,6 +52,12 @@ impl Report {
         reported.decided |= newly_decided;
         reported.bytes_sent += newly_sent;
         reported.bytes_received += newly_received;
+        self.since.get_or_insert(now);
+    }
+
+    /// One that was refused as it was accepted, and of which nothing else is ever known.
+    pub fn count_refused(&mut self, workload: usize, direction: Direction, reason: Refuse, now: Instant) {
+        self.sums.entry((workload, direction, Some(Decision::Refuse(reason)))).or_default().connections += 1;
         self.since.get_or_insert(now);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jfe_control::frame::Link;
-use jfe_control::message::FromWorker;
+use jfe_control::message::{self, FromWorker};
 use jfe_decide::{Admission, Directory};
 use jfe_relay::{Pool, Side};
 use jfe_tls::RememberedCertificates;
@@ -158,12 +158,12 @@ impl Worker {
 
     fn socket_ready(&mut self, index: usize, side: Side, event: &Event) {
         let Some(entry) = self.connections.get_mut(index) else { return };
+        let hangup = event.is_read_closed() || event.is_write_closed() || event.is_error();
         if entry.dial_under_way && side == entry.connection.dialled() {
-            self.dial_ended(index);
+            self.dial_ended(index, hangup);
             // What the edge said of a connected socket's bytes is true too.
         }
         let Some(entry) = self.connections.get_mut(index) else { return };
-        let hangup = event.is_read_closed() || event.is_write_closed() || event.is_error();
         entry.connection.ready(side, event.is_readable(), event.is_writable(), hangup);
         self.resume(index);
     }
@@ -194,6 +194,10 @@ impl Worker {
     }
 
     fn tell_counters(&mut self) -> Result<(), BrokerLost> {
+        if self.events_lost > 0 && self.link.queued_bytes() < LINK_QUEUE / 2 {
+            let count = std::mem::take(&mut self.events_lost);
+            self.tell(&FromWorker::Event(message::Event::ConnectionEventsLost { count }))?;
+        }
         if self.now.duration_since(self.counted) >= COUNT_BYTES {
             self.counted = self.now;
             for (_, entry) in self.connections.iter_mut() {
@@ -221,7 +225,7 @@ impl Worker {
     }
 
     /// Says something of a connection, where somebody wants to know and the broker keeps up.
-    pub fn tell_event(&mut self, entry: &mut Entry, phase: jfe_control::message::Phase) {
+    pub fn tell_event(&mut self, entry: &mut Entry, phase: message::Phase) {
         if !self.report.connection_events_wanted {
             return;
         }

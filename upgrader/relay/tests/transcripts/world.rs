@@ -153,6 +153,8 @@ impl Half {
                     self.end = Some(end);
                     self.to_application.reset = end != End::Closed;
                     wire_out.reset = end == End::Reset;
+                    self.to_application.fin |= end == End::Closed;
+                    wire_out.fin |= end == End::Closed;
                 }
             }
         }
