@@ -79,9 +79,10 @@ class Confined:
     ) -> subprocess.CompletedProcess[bytes]:
         return self.stage.b.run(self.command(code, there=there, port=port, words=words, patience=patience))
 
-    def start(self, code: str, *, there: str, port: int, words: bytes = b"") -> Process:
+    def start(self, code: str, *, there: str, port: int, words: bytes = b"", patience: float = 10) -> Process:
         """Runs on; it has said that it is ready."""
-        process = self.stage.b.spawn(self.command(code, there=there, port=port, words=words), name="confined")
+        command = self.command(code, there=there, port=port, words=words, patience=patience)
+        process = self.stage.b.spawn(command, name="confined")
         process.says("ready")
         return process
 
