@@ -116,8 +116,7 @@ def _taking(intent: NamespaceIntent) -> list[Chain]:
     looped.add(f"{owner(intent.exemption)} accept", "a connection that the upgrader has")
     looped.add("socket wildcard 0 goto give", "a listener of the application on the same port must not have")
     looped.add("socket wildcard 1 goto give", "a SYN cookie's last ACK")
-    looped.add("socket transparent 0 accept", "half-open, or in TIME_WAIT: the kernel knows what to do")
-    looped.add("socket transparent 1 accept", "the same, on the upgrader's side")
+    looped.add("socket transparent 1 accept", "the upgrader's, half-open or in TIME_WAIT: the kernel knows what to do")
     looped.add("goto give", "a SYN cookie's last ACK finds no socket but the listener")
     return [take, give, knocking, looped]
 

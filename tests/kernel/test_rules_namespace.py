@@ -371,7 +371,21 @@ async def test_syn_cookies_lead_to_no_listener_of_the_application(
     pod.echo("::" if version == "ipv6" else "0.0.0.0", 80)
     peer.echo(address(peer, version), 80, inverted=True)
     peer.echo(address(peer, version), 81, inverted=True)
-    for port in (80, 81):  # with a listener of its own on the port that it dials, and with none
+    peer.echo(address(peer, version), 82, inverted=True)
+    ready(
+        pod.python(
+            """
+            # On the peer's own address: IP(V6)_TRANSPARENT lets it.
+            listener = socket.socket(family(address))
+            listener.setsockopt(*((0, 19) if ":" not in address else (41, 75)), 1)
+            listener.bind((address, 82)); listener.listen(); told("ready")
+            while True:
+                listener.accept()[0].sendall(b"stolen")
+            """,
+            address=address(peer, version),
+        )
+    )
+    for port in (80, 81, 82):  # with a listener of its own on the port that it dials, with none, with a thief's
         answer = pod.ask(address(peer, version), port, SECRET)
         assert answer == address(pod, version).encode() + b" " + SECRET
     answer = peer.ask(address(pod, version), 90, SECRET.translate(INVERTED))
@@ -469,12 +483,27 @@ async def test_refused_by_the_peer_is_reset_for_the_application(
     assert pod.ask(address(peer, version), 99, b"?") == RESET
 
 
-async def test_udp_passes(pod: Host, peer: Host, listeners: StandIn, wire: Capture) -> None:
-    pod.run(
-        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(word, (address, 53))",
-        word=b"a datagram",
-        address=peer.ipv4,
+@BOTH
+async def test_udp_passes_in_both_directions(
+    pod: Host, peer: Host, listeners: StandIn, wire: Capture, version: str
+) -> None:
+    ready(
+        peer.python(
+            """
+            server = socket.socket(family(address), socket.SOCK_DGRAM); server.bind((address, 53)); told("ready")
+            word, caller = server.recvfrom(100); server.sendto(word.upper(), caller)
+            """,
+            address=address(peer, version),
+        )
     )
+    answer = pod.run(
+        """
+        caller = socket.socket(family(address), socket.SOCK_DGRAM); caller.settimeout(PATIENCE)
+        caller.sendto(b"a datagram", (address, 53)); told(caller.recv(100).decode())
+        """,
+        address=address(peer, version),
+    )
+    assert answer == "A DATAGRAM"
     assert b"a datagram" in wire.payload()
 
 
