@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::hello::RECORD_HEADER;
 use crate::inbound::Application;
 
 /// How long an application has for its answer.
@@ -14,10 +15,11 @@ pub const KNOWLEDGE_LIFE: Duration = Duration::from_secs(600);
 /// Ports remembered for one workload.
 pub const KNOWLEDGE_PORTS: usize = 1024;
 
-/// Content types and major version of a record (RFC 8446, 5.1).
+/// Content types and major version of a record (RFC 8446, 5.1), and the type of the message that we ourselves sent (4).
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const MAJOR: u8 = 3;
+const CLIENT_HELLO: u8 = 1;
 
 /// What came of our own hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +44,17 @@ pub enum Taught {
 }
 
 /// Only a TLS record means that the application speaks TLS; only bytes that are none, or a clean close, that it does
-/// not. An application that is not there, overloaded or slow teaches nothing.
+/// not. An application that is not there, overloaded or slow teaches nothing. No server's TLS begins with a client's
+/// hello: who sends ours back echoes whatever it is sent.
 pub fn judge_answer(answer: Answer<'_>) -> Taught {
     match answer {
         Answer::Bytes([] | [ALERT | HANDSHAKE]) => Taught::MoreBytes,
-        Answer::Bytes([ALERT | HANDSHAKE, MAJOR, ..]) => Taught::SpeaksTls,
+        Answer::Bytes([HANDSHAKE, MAJOR, header @ ..]) => match header.get(RECORD_HEADER - 2) {
+            None => Taught::MoreBytes,
+            Some(&CLIENT_HELLO) => Taught::Plaintext,
+            Some(_) => Taught::SpeaksTls,
+        },
+        Answer::Bytes([ALERT, MAJOR, ..]) => Taught::SpeaksTls,
         Answer::Bytes(_) | Answer::Closed => Taught::Plaintext,
         Answer::Refused | Answer::Reset | Answer::Silent => Taught::Nothing,
     }

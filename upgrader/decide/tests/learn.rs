@@ -11,7 +11,9 @@ fn only_a_tls_record_says_yes_and_only_other_bytes_or_a_clean_close_say_no() {
     let table = [
         (Answer::Bytes(b"\x16\x03\x03\x00\x7a\x02"), Taught::SpeaksTls),
         (Answer::Bytes(b"\x15\x03\x01\x00\x02\x02"), Taught::SpeaksTls),
-        (Answer::Bytes(b"\x16\x03"),                 Taught::SpeaksTls),
+        (Answer::Bytes(b"\x16\x03\x03\x00\x7a\x01"), Taught::Plaintext),
+        (Answer::Bytes(b"\x16\x03\x03\x00\x7a"),     Taught::MoreBytes),
+        (Answer::Bytes(b"\x16\x03"),                 Taught::MoreBytes),
         (Answer::Bytes(b""),                         Taught::MoreBytes),
         (Answer::Bytes(b"\x16"),                     Taught::MoreBytes),
         (Answer::Bytes(b"\x15"),                     Taught::MoreBytes),
