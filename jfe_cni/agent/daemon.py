@@ -16,7 +16,7 @@ from jfe_cni.agent.log import fields
 from jfe_cni.agent.node import Node
 from jfe_cni.agent.settings import Settings
 from jfe_cni.agent.upgrader import Command
-from jfe_cni.errors import HostError
+from jfe_cni.errors import HostError, JfeError
 from jfe_cni.identity.authority import open_authority
 from jfe_cni.identity.spiffe import TrustDomain
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
@@ -31,12 +31,12 @@ async def run(settings: Settings) -> None:
     stop = _stop_signals()
     with listening.sole_agent(settings.state_dir):
         tree = CgroupTree.found()
-        cgroup = await asyncio.to_thread(tree.create, _upgrader_cgroup(settings))
-        nft = Nft()
-        ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
-        await ground.prove_rules_match(settings.packet_mark)
-        node = _node(settings, cgroup, tree, nft, ground, logger)
-        await node.take_back()
+        async with _cgroup_for_upgrader(tree, settings) as cgroup:
+            nft = Nft()
+            ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
+            await ground.prove_rules_match(settings.packet_mark)
+            node = _node(settings, cgroup, tree, nft, ground, logger)
+            await node.take_back()
         async with _served(settings, node, logger):
             logger.info("agent started", extra=fields(node=settings.node, socket=str(settings.socket)))
             await _until(stop, node)
@@ -45,6 +45,19 @@ async def run(settings: Settings) -> None:
             await asyncio.to_thread(cgroup.remove)
             _remove_files(settings)
     logger.info("agent ended", extra=fields(left=settings.on_exit))
+
+
+@contextlib.asynccontextmanager
+async def _cgroup_for_upgrader(tree: CgroupTree, settings: Settings) -> AsyncIterator[MadeCgroup]:
+    """Gone again where the agent can't start in the body; one that a former agent left stays, for rules name it."""
+    new = not tree.path(_upgrader_cgroup(settings)).exists()
+    cgroup = await asyncio.to_thread(tree.create, _upgrader_cgroup(settings))
+    try:
+        yield cgroup
+    except JfeError:
+        if new:
+            await asyncio.to_thread(cgroup.remove)
+        raise
 
 
 def _node(
