@@ -54,11 +54,24 @@ fn listeners_take_ports_outside_the_range_of_their_namespace_on_both_loopback_ad
     assert_eq!(addresses.collect::<Vec<_>>(), ["127.0.0.1:65001", "127.0.0.1:65002", "[::1]:65001", "[::1]:65002"]);
     for (number, socket) in sockets.iter().enumerate() {
         assert!(socket.nonblocking().unwrap() && socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-        assert!(!socket.reuse_address().unwrap() && closed_on_exec(socket));
-        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 128 << 10);
+        assert!(socket.reuse_address().unwrap() && closed_on_exec(socket));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 512 << 10);
         assert_eq!(sockopt::tcp_keepidle(socket).unwrap(), socket::KEEPALIVE_IDLE);
         assert!(if number < 2 { socket.ip_transparent_v4() } else { socket.ip_transparent_v6() }.unwrap());
     }
+}
+
+#[test]
+fn nobody_shares_a_listener_though_its_connections_let_an_application_listen_again() {
+    let namespace = namespace("true");
+    let (listeners, _sockets) = open_in(&namespace).unwrap();
+    let share = || {
+        let rival = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        rival.set_reuse_address(true).unwrap();
+        let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, listeners.inbound));
+        Ok(rival.bind(&address.into()).unwrap_err().kind())
+    };
+    assert_eq!(within(&namespace, share).unwrap(), std::io::ErrorKind::AddrInUse);
 }
 
 #[test]
@@ -123,13 +136,14 @@ fn sockets_carry_the_options_of_their_kind() {
         assert!(error.is_none() && sockets.len() == 3);
         for socket in sockets.into_iter().map(Socket::from) {
             assert!(socket.nonblocking().unwrap() && socket.tcp_nodelay().unwrap() && closed_on_exec(&socket));
-            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 128 << 10);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 512 << 10);
             let application = matches!(kind, SocketKind::Application4 | SocketKind::Application6);
             let transparent =
                 if socket::is_ipv6(kind) { socket.ip_transparent_v6() } else { socket.ip_transparent_v4() };
             assert_eq!(transparent.unwrap(), application);
             assert_eq!(socket.mark().unwrap(), if application { 0x40_0000 } else { 0 });
             assert_eq!(socket.keepalive().unwrap(), !application);
+            assert_eq!(socket.reuse_address().unwrap(), application);
         }
     }
 }
