@@ -47,7 +47,7 @@ build: .venv/stamp
 	dev/as-caller cargo build --release --locked --package jfe-broker --package jfe-worker
 
 # Python's half; both Rust programs lie in target/release, and .venv/bin points there.
-.venv/stamp: requirements/dev.txt pyproject.toml dev/make-venv
+.venv/stamp: requirements/dev.txt pyproject.toml dev/make-venv | packages-demo
 	dev/as-caller dev/make-venv
 
 packages-demo packages-test packages-bench: packages-%:
