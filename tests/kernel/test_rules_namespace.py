@@ -388,9 +388,11 @@ async def test_syn_cookies_lead_to_no_listener_of_the_application(
     for port in (80, 81, 82):  # with a listener of its own on the port that it dials, with none, with a thief's
         answer = pod.ask(address(peer, version), port, SECRET)
         assert answer == address(pod, version).encode() + b" " + SECRET
-    answer = peer.ask(address(pod, version), 90, SECRET.translate(INVERTED))
-    assert isinstance(answer, bytes)
-    assert answer.translate(INVERTED) == address(peer, version).encode() + b" " + SECRET
+    pod.echo("::" if version == "ipv6" else "0.0.0.0", 93)
+    for port in (90, 93):  # a server on one address, and one on all
+        answer = peer.ask(address(pod, version), port, SECRET.translate(INVERTED))
+        assert isinstance(answer, bytes)
+        assert answer.translate(INVERTED) == address(peer, version).encode() + b" " + SECRET
     assert SECRET not in wire.payload()
 
 
@@ -429,14 +431,12 @@ async def test_what_the_namespace_forwards_to_others_is_left_alone(pod: Host, pe
     peer.command("ip", "route", "add", "10.98.0.0/24", "via", pod.ipv4)
     peer.run(
         """
-        asker = socket.socket(); asker.settimeout(0.3)
-        try:
-            asker.connect(("10.98.0.5", 90))
-        except OSError:
-            pass
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        for flags in (2, 16):  # SYN; ACK
+            raw.sendto(struct.pack("!HHIIBBHHH", 5555, 90, 1, 1, 0x50, flags, 1000, 0, 0), ("10.98.0.5", 0))
         """
     )
-    assert "counter packets 0" not in pod.command("nft", "list", "chain", "ip", "seen", "f")
+    assert "counter packets 2 " in pod.command("nft", "list", "chain", "ip", "seen", "f")
 
 
 async def test_the_upgraders_own_listeners_cannot_be_dialled_from_outside(
