@@ -71,10 +71,10 @@ def test_a_flushed_table_is_mended_and_the_link_closed_meanwhile(scene: Scene, h
     with Witness(stage.b) as peer, Witness(stage.stranger) as stranger, stage.capture() as wire:
         answer = call(made, stage.b.ipv4, PORT, b"a-word-before")
         assert understood(answer, b"a-word-before"), answer
-        closed = scene.watched.output().count("add table netdev jfe_closed_")
+        closed = scene.watched.output().count("add rule netdev jfe_closed_")
         opened = scene.watched.output().count("delete table netdev jfe_closed_")
         made.run(HARM[harm])
-        eventually(lambda: scene.watched.output().count("add table netdev jfe_closed_") > closed, "the link was closed")
+        eventually(lambda: scene.watched.output().count("add rule netdev jfe_closed_") > closed, "the link was closed")
         eventually(lambda: whole(node), "the rules are mended")
         eventually(
             lambda: scene.watched.output().count("delete table netdev jfe_closed_") > opened, "the link was opened"
