@@ -104,11 +104,17 @@ class Enroller:
         open_now = await self._ground.connections(record.namespace, workload.cgroup_number)
         if workload.mode == "permissive":
             record.workload = dataclasses.replace(record.workload, bare=tuple(sorted(open_now, key=str)))
+        else:
+            # Before there are rules: they would lead these sockets' last packet, the reset, to the loopback, and their
+            # peers would never hear of the end.
+            await self._ground.destroy(record.namespace, open_now)
         record.workload = await with_listeners(self._ground, record)
         undo.push_async_callback(self._undone, "rules", record, lambda: self._uninstall(record))
         await self._installation.install(record)
         if workload.mode == "strict":
-            await self._ground.destroy(record.namespace, open_now)
+            # What was opened meanwhile can't say a word any more, and should know it.
+            left = await self._ground.connections(record.namespace, workload.cgroup_number)
+            await self._ground.destroy(record.namespace, left)
 
     async def _uninstall(self, record: Record) -> None:
         record.workload = dataclasses.replace(record.workload, listeners=None)
