@@ -86,12 +86,21 @@ def until_end(connection: socket.socket) -> bytes:
 
 
 def is_reset(connection: socket.socket) -> bool:
-    """Waits for the end of the connection; whether it was RST."""
+    """Waits for the end of the connection; whether it was RST, or by somebody who may end it here (ECONNABORTED)."""
     try:
         until_end(connection)
-    except ConnectionResetError:
+    except (ConnectionResetError, ConnectionAbortedError):
         return True
     return False
+
+
+def is_turned_away(place: Place, address: str, port: int) -> bool:
+    """Connects, and waits for the end; whether it was RST. It may come before connect() has returned."""
+    try:
+        with dialled(place, address, port) as connection:
+            return is_reset(connection)
+    except ConnectionResetError:
+        return True
 
 
 def goes_both_ways(talk: Talk) -> bool:
