@@ -14,7 +14,6 @@ from jfe_cni.rules.text import (
     OPENING,
     Chain,
     bare_arriving,
-    bare_leaving,
     bare_sets,
     leave_bare,
     marked,
@@ -34,7 +33,7 @@ def host_ruleset(intent: HostIntent) -> Ruleset:
     parts = [
         *bare_sets(bare),
         _outbound(intent, bare).text(),
-        _redirected(intent, bare).text(),
+        _redirected(intent).text(),
         _leaving(intent).text(),
         *(_take(intent, workload).text() for workload in _sorted(intent)),
         _knocking(intent).text(),
@@ -73,18 +72,16 @@ def _outbound(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
     return chain
 
 
-def _redirected(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
+def _redirected(intent: HostIntent) -> Chain:
     # -100 is NF_IP_PRI_NAT_DST: nft 1.0.6 knows the name `dstnat` in prerouting alone.
     chain = Chain("redirected", "type nat hook output priority -100", TAG)
     chain.add("meta l4proto != tcp accept", "only TCP is upgraded")
     chain.add(f"{owner(intent.exemption)} accept", "the exemption")
     chain.add("fib daddr type local accept", "own addresses and loopback never leave")
-    for match in bare_leaving(bare):
-        chain.add(f"{match} accept", "conntrack takes a connection up in its middle, as if it were new")
     for level, ports in _map(intent, lambda w: str(w.outbound_port)):
         chain.add(
             f"{OPENING} redirect to :socket cgroupv2 level {level} map {{ {ports} }}",
-            "to the workload's own listener",
+            "to its own listener; a bare connection that conntrack takes up in its middle is not",
         )
     return chain
 
