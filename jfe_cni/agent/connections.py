@@ -14,6 +14,8 @@ from jfe_cni.errors import UpgraderError
 _QUEUE_LIMIT = 10_000
 # Workers answer on their own; when none has said anything for this long, those open have been named.
 _SETTLE_SECONDS = 0.25
+# Where connections come and go all the while they never fall silent: then so many looks must do.
+_MOST_LOOKS = 8
 
 
 class Want(Protocol):
@@ -52,10 +54,11 @@ class Connections:
     async def now(self) -> list[ConnectionReport]:
         """The connections open now, those of one workload together, oldest first."""
         async with self._following():
-            news = -1
-            while news != self._news:
+            for _ in range(_MOST_LOOKS):
                 news = self._news
                 await asyncio.sleep(_SETTLE_SECONDS)
+                if news == self._news:
+                    break
             return sorted(self._open.values(), key=lambda connection: (connection.workload, connection.number))
 
     async def follow(self) -> AsyncGenerator[ConnectionReport, None]:
