@@ -51,6 +51,27 @@ while True:
     threading.Thread(target=answer, args=listener.accept(), daemon=True).start()
 """
 
+CLOSE_FIRST = """
+# Answers one message a connection, inverted or not, closes first, and so keeps TIME_WAIT; says each caller's port.
+listener = socket.create_server((address, port), family=family(address))
+told("ready")
+while True:
+    connection, caller = listener.accept()
+    told(caller[1]); connection.sendall(connection.recv(100)); connection.close()
+"""
+
+CALL_FROM_ONE_PORT = """
+for _ in range(turns):
+    caller = open_socket(address); caller.settimeout(patience)
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); caller.bind(("", 4444))
+    try:
+        caller.connect((address, port)); caller.sendall(message)
+        heard = caller.recv(100); told(heard == message and caller.recv(100) == b"")
+    except OSError as error:
+        told(type(error).__name__)
+    caller.close()
+"""
+
 ASK = """
 asker = open_socket(address)
 try:

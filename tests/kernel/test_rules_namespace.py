@@ -9,6 +9,8 @@ import pytest
 from jfe_cni.kernel.cover import Cover
 from jfe_cni.rules.model import Mode
 from tests.kernel.lab import (
+    CALL_FROM_ONE_PORT,
+    CLOSE_FIRST,
     INVERTED,
     MARK,
     REFUSED,
@@ -401,21 +403,11 @@ async def test_a_client_that_uses_its_port_again_still_meets_the_upgrader(
     pod: Host, peer: Host, listeners: StandIn, version: str
 ) -> None:
     """Behind TIME_WAIT no expression on sockets matches, and the kernel would find the application's listener."""
-    pod.echo(address(pod, version), 90)
-    out = peer.run(
-        """
-        for _ in range(3):
-            asker = open_socket(address); asker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            asker.bind(("", 4444)); asker.connect((address, 90)); asker.sendall(secret.translate(INVERTED))
-            told(asker.recv(100).translate(INVERTED) == here.encode() + b" " + secret)
-            # The server's side closes first, and so keeps TIME_WAIT.
-            asker.shutdown(socket.SHUT_WR); asker.recv(100); asker.close()
-        """,
-        address=address(pod, version),
-        here=address(peer, version),
-        secret=SECRET,
-    )
+    server = ready(pod.python(CLOSE_FIRST, address=address(pod, version), port=90))
+    out = peer.run(CALL_FROM_ONE_PORT, address=address(pod, version), port=90, message=SECRET, turns=3, patience=10)
     assert out.split() == ["True"] * 3
+    assert "4444" not in [first_line(server) for _ in range(3)]
+    assert "TIME-WAIT" in pod.command("ss", "-Htan", "sport", "=", "90")
 
 
 async def test_what_the_namespace_forwards_to_others_is_left_alone(pod: Host, peer: Host, listeners: StandIn) -> None:
