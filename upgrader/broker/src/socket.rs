@@ -19,9 +19,10 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// of `TCP_USER_TIMEOUT`.
 const USER_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Bytes not yet sent that the kernel takes from us (tcp(7)): more in a queue only makes others wait. Twice what a worker
-/// sends at once; with half of that every other send was cut short, for a third more CPU a byte.
-pub const UNSENT: u32 = 512 << 10;
+/// Bytes not yet sent that the kernel takes from us (tcp(7)): more in a queue only makes others wait. With 512 KiB a
+/// round trip beside a bulk transfer took 0.20 of haproxy's, with 128 KiB 0.11, with this 0.07, and neither the rate of
+/// that transfer nor its CPU a byte differed by more than the rounds did (`make bench`, BBR). With 64 KiB they did.
+pub const UNSENT: u32 = 96 << 10;
 
 pub const KINDS: [SocketKind; 4] =
     [SocketKind::Wire4, SocketKind::Application4, SocketKind::Wire6, SocketKind::Application6];
