@@ -1,7 +1,7 @@
 # make demo    the main job, shown in under a minute once built
 # make test    the tests, on this machine's kernel, in namespaces of their own
 # make check   formatting, lints, types, import contracts, file sizes
-# make bench   against haproxy and plaintext (ONLY=name for a part)
+# make bench   against haproxy and plaintext (ONLY=name for a part, ARGS="--congestion reno")
 # make setup   all that the above need: .venv, both Rust programs, system packages
 # make lock    resolve the dependencies anew, after a change in pyproject.toml
 # make clean   removes what the above made in this folder

@@ -1,4 +1,4 @@
-"""`python -m bench [--only NAME …] [--rounds N]`: see `make bench`."""
+"""`python -m bench [--only NAME …] [--rounds N] [--congestion NAME]`: see `make bench`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import results
-from bench.machine import cpu_flags
+from bench.machine import Circumstances, congestion_control, cpu_flags
 from bench.measures import MEASURES, Measure, Round
 from bench.stage import Stage
 from bench.way import LOAD
@@ -32,6 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench", description="Measures in network namespaces of its own; needs root.")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
+    parser.add_argument("--congestion", metavar="NAME", help="TCP's congestion control (default: this host's)")
     asked = parser.parse_args(words)
     if asked.rounds < 1:
         parser.error("--rounds takes at least 1")
@@ -41,22 +42,22 @@ def main(words: Sequence[str] | None = None) -> int:
     if load > QUIET:
         console.print(f"[yellow]This machine is busy (load {load:.1f}): the figures will tell of that, too.[/yellow]")
     try:
-        rounds = asyncio.run(measure(wanted, asked.rounds, console))
+        rounds = asyncio.run(measure(wanted, asked.rounds, asked.congestion, console))
     except JfeError as error:
         console.print(f"[bold red]bench:[/bold red] {error}", highlight=False)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("bench: stopped, and everything it had made is gone")
         return 130
-    flags = cpu_flags()
-    summary, figures = results.summed_up(rounds, flags), results.seen(rounds)
-    results.show(console, summary, figures, flags)
-    results.write(summary, figures, flags, load)
+    circumstances = Circumstances(tuple(cpu_flags()), asked.congestion or congestion_control(), load)
+    summary, figures = results.summed_up(rounds, circumstances.cpu_flags), results.seen(rounds)
+    results.show(console, summary, figures, circumstances)
+    results.write(summary, figures, circumstances)
     console.print(f"Written to {results.RESULTS}")
     return 0
 
 
-async def measure(wanted: Sequence[Measure], rounds: int, console: Console) -> list[Round]:
+async def measure(wanted: Sequence[Measure], rounds: int, congestion: str | None, console: Console) -> list[Round]:
     if not LOAD.exists():
         raise HostError("jfe-load is not built", remedy="run `cargo build --release -p jfe-load`, or `make bench`")
     this = asyncio.current_task()
@@ -70,7 +71,7 @@ async def measure(wanted: Sequence[Measure], rounds: int, console: Console) -> l
         Progress(*columns, console=console, transient=True) as progress,
     ):
         task = progress.add_task("setting up", total=rounds * len(wanted))
-        async with Stage(Path(folder)) as stage:
+        async with Stage(Path(folder), congestion) as stage:
             ways = await stage.ways(frozenset(name for each in wanted for name in each.ways))
             for number in range(rounds):
                 for each in wanted:

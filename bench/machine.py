@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from jfe_cni.errors import HostError
+
 PROC = Path("/proc")
+CONGESTION_CONTROL = PROC / "sys/net/ipv4/tcp_congestion_control"
 # What aws-lc and OpenSSL choose their AES-GCM code by (crypto/fipsmodule/cpucap in aws-lc).
 NOTED_FLAGS = ("aes", "pclmulqdq", "avx2", "bmi2", "sha_ni", "vaes", "vpclmulqdq", "avx512f", "avx512vl", "avx512bw")
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What figures depend on beside what is measured: they are worth nothing without it."""
+
+    cpu_flags: tuple[str, ...]
+    congestion_control: str
+    load_before: float
 
 
 def cpu_flags() -> list[str]:
@@ -17,6 +31,22 @@ def cpu_flags() -> list[str]:
     lines = (PROC / "cpuinfo").read_text().splitlines()
     flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), [])
     return [flag for flag in NOTED_FLAGS if flag in flags]
+
+
+def congestion_control() -> str:
+    """TCP's on this host, which its new namespaces inherit (ip-sysctl.rst, tcp_congestion_control)."""
+    return CONGESTION_CONTROL.read_text().strip()
+
+
+def set_congestion_control(namespace: Path, name: str) -> None:
+    """For all sockets that will be made in `namespace`. HostError where the kernel does not offer it there."""
+    command = ["nsenter", f"--net={namespace}", "--", "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={name}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HostError(
+            f"the congestion control {name} can't be had in a namespace: {done.stderr.strip()}",
+            remedy="choose one of net.ipv4.tcp_allowed_congestion_control",
+        )
 
 
 def one_cpu() -> int:

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.machine import Circumstances
 from bench.measures import Round
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
@@ -83,18 +84,16 @@ def seen(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
     return {way: {what: statistics.median(found) for what, found in figures.items()} for way, figures in values.items()}
 
 
-def write(
-    results: dict[str, Result], figures: dict[str, dict[str, float]], cpu_flags: Sequence[str], load_before: float
-) -> None:
+def write(results: dict[str, Result], figures: dict[str, dict[str, float]], circumstances: Circumstances) -> None:
     whole: dict[str, object] = {key: asdict(result) for key, result in results.items()}
-    whole |= {"cpu_flags": list(cpu_flags), "load_before": load_before, "figures": figures}
+    whole |= asdict(circumstances) | {"figures": figures}
     RESULTS.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
 
 def show(
-    console: Console, results: dict[str, Result], figures: dict[str, dict[str, float]], cpu_flags: Sequence[str]
+    console: Console, results: dict[str, Result], figures: dict[str, dict[str, float]], circumstances: Circumstances
 ) -> None:
-    aims = targets(cpu_flags)
+    aims = targets(circumstances.cpu_flags)
     table = Table(title="medians of ratios within a round", box=box.SIMPLE)
     table.add_column("", no_wrap=True)
     for heading in ("median", "min", "max", "to reach"):
@@ -112,7 +111,7 @@ def show(
     for what in dict.fromkeys(what for each in figures.values() for what in each):
         table.add_row(what, *(_number(each[what]) if what in each else "" for each in figures.values()))
     console.print(table)
-    console.print(f"CPU: {', '.join(cpu_flags)}")
+    console.print(f"CPU: {', '.join(circumstances.cpu_flags)}; TCP: {circumstances.congestion_control}")
 
 
 def _number(value: float) -> str:

@@ -12,6 +12,7 @@ from bench.cover import COVERED, RELAY, cover
 from bench.cover import Variant as Cover
 from bench.haproxy import FULL, RESUMED, haproxy, make_keys
 from bench.haproxy import Variant as Haproxy
+from bench.machine import set_congestion_control
 from bench.way import SERVER_PORT, Way, start_server
 from jfe_cni.demo.hosts import Host, two_hosts
 from jfe_cni.demo.programs import Program, Programs
@@ -20,10 +21,11 @@ PLAIN = "plaintext"
 
 
 class Stage:
-    """Makes ways; what it made is gone when `async with` ends."""
+    """Makes ways; what it made is gone when `async with` ends. `congestion`: TCP's in all hosts; None: this host's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, congestion: str | None = None) -> None:
         self._folder = folder
+        self._congestion = congestion
         self._numbers = itertools.count()
         self._made = contextlib.AsyncExitStack()
 
@@ -70,4 +72,7 @@ class Stage:
         folder = self._folder / name
         folder.mkdir(mode=0o700)
         async with two_hosts(name, folder) as (client, server), Programs(name, folder) as programs:
+            if self._congestion is not None:
+                for host in (client, server):
+                    set_congestion_control(host.namespace, self._congestion)
             yield programs, client, server, await start_server(programs, server), folder

@@ -8,7 +8,9 @@ let through still never meets a device. Nothing but the workloads' own cgroups i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
+from jfe_cni.rules import passed
 from jfe_cni.rules.model import Cgroup, ConnectionTuple, HostIntent, HostWorkload, Ruleset
 from jfe_cni.rules.text import (
     OPENING,
@@ -32,6 +34,8 @@ def host_ruleset(intent: HostIntent) -> Ruleset:
     bare = tuple(c for w in intent.workloads for c in w.bare)
     parts = [
         *bare_sets(bare),
+        *(passed.counters(workload.workload) for workload in _sorted(intent)),
+        *(chain.text() for chain in _passing(intent)),
         _outbound(intent, bare).text(),
         _redirected(intent).text(),
         _leaving(intent).text(),
@@ -46,7 +50,7 @@ def host_ruleset(intent: HostIntent) -> Ruleset:
 
 def _outbound(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
     chain = Chain("outbound", "type route hook output priority mangle", TAG)
-    chain.add("meta l4proto != tcp accept", "UDP, SCTP and ICMP pass in either mode")
+    chain.add(f"{passed.NOT_TCP} goto passing-out", "UDP, SCTP and ICMP pass in either mode")
     bit = f"{intent.mark.bit:#010x}"
     chain.add(
         f"{owner(intent.exemption)} {marked(intent.mark)} ct mark set ct mark | {bit} accept",
@@ -70,6 +74,25 @@ def _outbound(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
             "all else of a workload, also from raw and from closed sockets: to the loopback",
         )
     return chain
+
+
+def _passing(intent: HostIntent) -> list[Chain]:
+    """Counts what is neither TCP nor for this host itself, of the workloads alone.
+
+    The kernel knows whose socket it is of all that is sent, and of UDP that arrives (net/netfilter/nft_socket.c)."""
+    chains = [passed.counting(workload.workload, way) for workload in _sorted(intent) for way in passed.WAYS]
+    leaving = Chain("passing-out")
+    leaving.add("fib daddr type local accept", "own addresses and loopback never leave")
+    arriving = Chain("passing-in")
+    arriving.add("iif lo accept", "from this host itself")
+    for chain, way in ((leaving, passed.WAYS[0]), (arriving, passed.WAYS[1])):
+        for level, chosen in _map(intent, partial(_counting, way)):
+            chain.add(f"socket cgroupv2 level {level} vmap {{ {chosen} }}", "its own; what is nobody's passes uncounted")
+    return [*chains, leaving, arriving]
+
+
+def _counting(way: passed.Way, workload: HostWorkload) -> str:
+    return f"goto {passed.chain_name(workload.workload, way)}"
 
 
 def _redirected(intent: HostIntent) -> Chain:
@@ -130,7 +153,7 @@ def _knocking(intent: HostIntent) -> Chain:
 
 def _arriving(intent: HostIntent, bare: tuple[ConnectionTuple, ...]) -> Chain:
     chain = Chain("arriving", "type filter hook prerouting priority mangle", TAG)
-    chain.add("meta l4proto != tcp accept", "only TCP is upgraded")
+    chain.add(f"{passed.NOT_TCP} goto passing-in", "only TCP is upgraded")
     chain.add("iif lo accept", "from this host itself")
     chain.add(f"{OPENING} goto knocking", "a connection from outside")
     chain.add(f"{owner(intent.exemption)} accept", "the upgrader's connections")

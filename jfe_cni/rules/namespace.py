@@ -8,6 +8,7 @@ that arrives is taken for the upgrader where some socket would have had it, and 
 
 from __future__ import annotations
 
+from jfe_cni.rules import passed
 from jfe_cni.rules.model import Former, NamespaceIntent, Ruleset
 from jfe_cni.rules.text import (
     OPENING,
@@ -31,6 +32,8 @@ def namespace_ruleset(intent: NamespaceIntent, former: Former | None = None) -> 
     tag = f"jfe workload {intent.workload}"
     parts = [
         *bare_sets(intent.bare),
+        passed.counters(intent.workload),
+        *(chain.text() for chain in _passing(intent)),
         _outbound(intent, tag).text(),
         _leaving(intent, tag).text(),
         *(chain.text() for chain in _taking(intent)),
@@ -48,7 +51,7 @@ def record_ruleset(workload: str, former: Former) -> Ruleset:
 
 def _outbound(intent: NamespaceIntent, tag: str) -> Chain:
     chain = Chain("outbound", "type route hook output priority mangle", tag)
-    chain.add("meta l4proto != tcp accept", "UDP, SCTP and ICMP pass in either mode")
+    chain.add(f"{passed.NOT_TCP} goto passing-out", "UDP, SCTP and ICMP pass in either mode")
     chain.add(f"{owner(intent.exemption)} accept", "the exemption: nobody in the namespace can enter that cgroup")
     chain.add("fib daddr type local accept", "own addresses and loopback never leave")
     leave_bare(chain, intent.bare)
@@ -76,7 +79,7 @@ def _leaving(intent: NamespaceIntent, tag: str) -> Chain:
 
 def _arriving(intent: NamespaceIntent, tag: str) -> Chain:
     chain = Chain("arriving", "type filter hook prerouting priority mangle", tag)
-    chain.add("meta l4proto != tcp accept", "only TCP is upgraded")
+    chain.add(f"{passed.NOT_TCP} goto passing-in", "only TCP is upgraded")
     chain.add("iif lo goto looped", "from a socket of this namespace")
     chain.add(f"{OPENING} goto knocking", "a connection from outside")
     chain.add(f"{owner(intent.exemption)} accept", "the upgrader's connections")
@@ -87,6 +90,19 @@ def _arriving(intent: NamespaceIntent, tag: str) -> Chain:
     chain.add("socket wildcard 1 goto take", "nor a forged segment its connection to the upgrader")
     # No full socket: a half-open connection or TIME_WAIT of the upgrader, or nothing, which the kernel answers itself.
     return chain
+
+
+def _passing(intent: NamespaceIntent) -> list[Chain]:
+    """Counts what is neither TCP nor for the namespace itself, and what it forwards to others in neither way."""
+    sent, received = (passed.counting(intent.workload, way) for way in passed.WAYS)
+    leaving = Chain("passing-out")
+    leaving.add("fib daddr type local accept", "own addresses and loopback never leave")
+    leaving.add(f"goto {sent.name}", "whoever sends it: the kernel, too (ICMP)")
+    arriving = Chain("passing-in")
+    arriving.add("iif lo accept", "from a socket of this namespace")
+    arriving.add("fib daddr type unicast accept", "forwarded to others")
+    arriving.add(f"goto {received.name}", "to an address of its own, a group or all")
+    return [sent, received, leaving, arriving]
 
 
 def _taking(intent: NamespaceIntent) -> list[Chain]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import results
+from bench.machine import Circumstances
 from bench.measures import MEASURES, Round
 
 
@@ -41,5 +42,5 @@ def test_figures_are_medians_by_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     figures = results.seen(rounds)
     assert figures == {"haproxy": {"bulk MB/s": 800.0}}
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results.json")
-    results.write({}, figures, ["aes"], 0.1)
+    results.write({}, figures, Circumstances(("aes",), "bbr", 0.1))
     assert '"cpu_flags": [\n    "aes"\n  ]' in results.RESULTS.read_text()

@@ -51,7 +51,7 @@ def test_every_rule_has_its_reason_and_every_base_chain_its_tag(name: str) -> No
         plain = line.strip()
         if plain and not plain.startswith(
             ("#", "comment", "type ", "chain ", "table ", "add ", "delete ", "set ", "typeof ", "}", "elements")
-        ) and not re.match(r"[0-9a-f:.]+ \. ", plain):  # fmt: skip
+        ) and not re.match(r"[0-9a-f:.]+ \. |counter [a-z0-9-]+ \{\}$", plain):  # fmt: skip
             assert before.strip().startswith("# "), line
         if plain.startswith("type "):
             assert before.strip().startswith('comment "jfe '), line
