@@ -37,7 +37,7 @@ class Doer(Protocol):
     async def push(self, entries: list[DirectoryEntry]) -> None: ...
     async def withdraw(self, keys: list[Key]) -> None: ...
     async def rotate(self, step: str) -> None: ...
-    def metrics(self) -> bytes: ...
+    async def metrics(self) -> bytes: ...
 
 
 class Api:
@@ -95,13 +95,13 @@ class Api:
         return _json(None)
 
     async def _workloads(self, _: web.Request) -> web.Response:
-        return _json([asdict(workload) for workload in self._views.status().workloads])
+        return _json([asdict(workload) for workload in (await self._views.status()).workloads])
 
     async def _workload(self, request: web.Request) -> web.Response:
-        return _json(asdict(self._views.workload(request.match_info["id"])))
+        return _json(asdict(await self._views.workload(request.match_info["id"])))
 
     async def _status(self, _: web.Request) -> web.Response:
-        return _json(asdict(self._views.status()))
+        return _json(asdict(await self._views.status()))
 
     async def _connections_now(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("follow") != "1":
@@ -138,7 +138,7 @@ class Api:
         return _json(None)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return metrics_response(self._doer)
+        return await metrics_response(self._doer)
 
     async def _authority(self, _: web.Request) -> web.Response:
         return _json(asdict(self._views.authority()))
@@ -155,15 +155,15 @@ def metrics_application(doer: Doer) -> web.Application:
     """What the TCP endpoint serves: metrics, and nothing else."""
 
     async def metrics(_: web.Request) -> web.Response:
-        return metrics_response(doer)
+        return await metrics_response(doer)
 
     application = web.Application()
     application.add_routes([web.get("/metrics", metrics)])
     return application
 
 
-def metrics_response(doer: Doer) -> web.Response:
-    return web.Response(body=doer.metrics(), headers={"Content-Type": CONTENT_TYPE})
+async def metrics_response(doer: Doer) -> web.Response:
+    return web.Response(body=await doer.metrics(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _key(value: object, at: int) -> Key:

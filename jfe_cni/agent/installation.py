@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.workload import State, Workload
 from jfe_cni.errors import KernelError, NamespaceGone
@@ -16,10 +17,20 @@ from jfe_cni.rules.namespace import namespace_ruleset
 
 
 class Installation:
-    def __init__(self, cover: Cover, ground: KernelGround, roster: Roster, mark: Mark, exemption: Exemption) -> None:
+    def __init__(
+        self,
+        *,
+        cover: Cover,
+        ground: KernelGround,
+        roster: Roster,
+        passed: PassedTraffic,
+        mark: Mark,
+        exemption: Exemption,
+    ) -> None:
         self._cover = cover
         self._ground = ground
         self._roster = roster
+        self._passed = passed
         self._mark = mark
         self._exemption = exemption
         # The host's workloads share one table, replaced whole.
@@ -31,7 +42,9 @@ class Installation:
             record.missing = await self._install_host()
         else:
             intent = self._namespace_intent(record.workload)
+            await self._passed.read(record)
             await self._cover.install_namespace(intent, record.namespace)
+            self._passed.began_anew([record])
             record.missing = await self._cover.check_namespace(intent, record.namespace)
         record.loaded = True
         if record.missing:
@@ -90,7 +103,10 @@ class Installation:
             if intent is None:
                 await self._cover.remove_host(self._mark)
                 return ()
+            for record in self._roster.host()[:1]:
+                await self._passed.read(record)
             await self._cover.install_host(intent)
+            self._passed.began_anew(self._roster.host())
             return await self._cover.check_host(intent)
 
     def _namespace_intent(self, workload: Workload) -> NamespaceIntent:

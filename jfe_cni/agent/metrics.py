@@ -6,7 +6,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from jfe_cni.agent.messages import Counters
@@ -88,13 +88,22 @@ class _Workloads(Collector):
             "jfe_bare_connections", "Connections older than the enrolment, without cover.", labels=["workload"]
         )
         whole = GaugeMetricFamily("jfe_rules_whole", "Whether the rules are as they should be.", labels=["workload"])
+        packets = CounterMetricFamily(
+            "jfe_passed_packets", "Packets of protocols that are not covered.", labels=["workload", "way", "protocol"]
+        )
+        size = CounterMetricFamily(
+            "jfe_passed_bytes", "Bytes of these, from the IP header on.", labels=["workload", "way", "protocol"]
+        )
         tally: Tally[tuple[str, str]] = Tally()
         for workload in self._workloads():
             tally[workload.mode, workload.state] += 1
             bare.add_metric([workload.id], len(workload.bare))
             whole.add_metric([workload.id], 1 if workload.rules_whole else 0)
+            for passed in workload.passed:
+                packets.add_metric([workload.id, passed.way, passed.protocol], passed.packets)
+                size.add_metric([workload.id, passed.way, passed.protocol], passed.bytes)
             if workload.certificate_expires is not None:
                 expiry.add_metric([workload.id], workload.certificate_expires)
         for (mode, state), count in tally.items():
             enrolled.add_metric([mode, state], count)
-        yield from (enrolled, expiry, bare, whole)
+        yield from (enrolled, expiry, bare, whole, packets, size)

@@ -19,6 +19,7 @@ from jfe_cni.agent.issuance import Issuance
 from jfe_cni.agent.log import fields
 from jfe_cni.agent.metrics import Metrics
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment
+from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.publication import Publication
 from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.restoration import Restoration
@@ -63,7 +64,10 @@ class Node:
         self._publication = Publication(self._directory)
         self._announcement = Announcement(self._directory, self._publication, self._roster, log)
         cover = Cover(nft)
-        self._installation = Installation(cover, ground, self._roster, mark, exemption)
+        self._passed = PassedTraffic(self._roster, ground)
+        self._installation = Installation(
+            cover=cover, ground=ground, roster=self._roster, passed=self._passed, mark=mark, exemption=exemption
+        )
         self._issuance = Issuance(authority, self._roster, mark, clock, log)
         self._takeover = Takeover(
             roster=self._roster,
@@ -116,6 +120,7 @@ class Node:
         self.views = Views(
             node=settings.node,
             roster=self._roster,
+            passed=self._passed,
             directory=self._directory,
             installation=self._installation,
             supervisor=self._supervisor,
@@ -182,7 +187,8 @@ class Node:
         self._log.info("authority rotated", extra=fields(step=step, phase=self._authority.phase.value))
         await self._issuance.renew_due(await self._supervisor.control())
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
+        await self._passed.read_all()
         return self._metrics.text()
 
     async def _feed(self, control: Control) -> None:

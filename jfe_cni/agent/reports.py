@@ -19,6 +19,16 @@ class Bare:
 
 
 @dataclass(frozen=True)
+class PassedReport:
+    """What no cover is for. `way`: sent, received. `protocol`: udp, sctp, icmp, other. Bytes from the IP header on."""
+
+    way: str
+    protocol: str
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class WorkloadReport:
     """`state`: see `jfe_cni.agent.workload.State`. Times are seconds since the epoch."""
 
@@ -36,6 +46,8 @@ class WorkloadReport:
     certificate_expires: float | None
     rules_whole: bool
     bare: tuple[Bare, ...]
+    # Since this agent has started.
+    passed: tuple[PassedReport, ...]
     # Programs in the workload that could step round the rules, by capability: NET_RAW, NET_ADMIN.
     hazards: tuple[str, ...]
     trouble: str | None

@@ -12,7 +12,7 @@ from pathlib import Path
 from jfe_cni.agent import state_file
 from jfe_cni.agent.faults import UnknownWorkloadError
 from jfe_cni.agent.objects import DirectoryEntry
-from jfe_cni.agent.reports import Bare, WorkloadReport
+from jfe_cni.agent.reports import Bare, PassedReport, WorkloadReport
 from jfe_cni.agent.workload import Event, Workload, same_thing
 from jfe_cni.errors import ConflictError, HostError, JfeError
 from jfe_cni.kernel.namespace import Namespace
@@ -30,6 +30,8 @@ class Record:
     # Whether this agent has loaded the rules itself. What a former agent loaded can't be compared with anything.
     loaded: bool = False
     hazards: tuple[str, ...] = ()
+    # As of when somebody last asked.
+    passed: tuple[PassedReport, ...] = ()
 
 
 class Roster:
@@ -114,6 +116,7 @@ def report(record: Record) -> WorkloadReport:
         certificate_expires=None if certificate is None else certificate.expires,
         rules_whole=workload.published and not record.missing,
         bare=tuple(Bare(str(b.local), b.local_port, str(b.remote), b.remote_port) for b in workload.bare),
+        passed=record.passed,
         hazards=record.hazards,
         trouble=workload.trouble,
     )

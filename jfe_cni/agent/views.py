@@ -9,6 +9,7 @@ from importlib import metadata
 from jfe_cni.agent.directory import Directory
 from jfe_cni.agent.explain import Caller, Destination, explain
 from jfe_cni.agent.installation import Installation
+from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.reports import (
     AuthorityReport,
     DirectoryReport,
@@ -32,6 +33,7 @@ class Views:
         *,
         node: str,
         roster: Roster,
+        passed: PassedTraffic,
         directory: Directory,
         installation: Installation,
         supervisor: Supervisor,
@@ -40,13 +42,15 @@ class Views:
     ) -> None:
         self._node = node
         self._roster = roster
+        self._passed = passed
         self._directory = directory
         self._installation = installation
         self._supervisor = supervisor
         self._authority = authority
         self._troubles = troubles
 
-    def status(self) -> StatusReport:
+    async def status(self) -> StatusReport:
+        await self._passed.read_all()
         supervisor = self._supervisor
         return StatusReport(
             node=self._node,
@@ -64,7 +68,8 @@ class Views:
             troubles=tuple(self._troubles() + ([supervisor.trouble] if supervisor.trouble else [])),
         )
 
-    def workload(self, workload: str) -> WorkloadReport:
+    async def workload(self, workload: str) -> WorkloadReport:
+        await self._passed.read_all()
         return report(self._roster.get(workload))
 
     async def rules(self, workload: str | None) -> list[RulesReport]:

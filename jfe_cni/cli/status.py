@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 from rich.text import Text
 
 from jfe_cni.agent.client import AgentClient, report_json
-from jfe_cni.agent.reports import StatusReport, WorkloadReport
+from jfe_cni.agent.reports import PassedReport, StatusReport, WorkloadReport
 from jfe_cni.cli.options import json_option, socket_option
 from jfe_cni.cli.show import console, moment, patience, print_json, print_table
 
@@ -64,6 +66,16 @@ def _print(report: StatusReport) -> None:
         shown.print("No workloads. Enrol one with `jfe enroll` or `jfe run`.")
 
 
+def _passed(passed: Iterable[PassedReport]) -> list[str]:
+    packets: Counter[str] = Counter()
+    for each in passed:
+        packets[each.protocol] += each.packets
+    names = {"other": "other protocols"}
+    return [
+        f"{count:,} packets of {names.get(protocol, protocol.upper())}" for protocol, count in sorted(packets.items())
+    ]
+
+
 def _row(workload: WorkloadReport) -> tuple[str | Text, ...]:
     remarks = []
     if workload.trouble:
@@ -72,6 +84,8 @@ def _row(workload: WorkloadReport) -> tuple[str | Text, ...]:
         remarks.append("its rules were changed")
     if workload.bare:
         remarks.append(f"{len(workload.bare)} connections still bare")
+    if workload.passed:
+        remarks.append("passed uncovered: " + ", ".join(_passed(workload.passed)))
     if workload.hazards:
         remarks.append("could step round the rules by " + ", ".join(workload.hazards))
     return (

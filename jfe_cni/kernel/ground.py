@@ -7,14 +7,20 @@ from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Literal
 
 from jfe_cni.errors import CgroupGone, RequestError
 from jfe_cni.kernel import links, sockets, watch
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
+from jfe_cni.kernel.counters import counters
 from jfe_cni.kernel.namespace import Namespace, run_inside
 from jfe_cni.kernel.nft import Nft
 from jfe_cni.kernel.prove import prove_rules_match
+from jfe_cni.rules import host as host_rules
+from jfe_cni.rules import namespace as namespace_rules
+from jfe_cni.rules import passed
 from jfe_cni.rules.model import Cgroup, ConnectionTuple, Mark
+from jfe_cni.rules.passed import Passed
 
 
 class KernelGround:
@@ -54,6 +60,11 @@ class KernelGround:
         made = MadeCgroup(self._tree.root, self._tree.path(cgroup))
         held = await asyncio.to_thread(_held_sockets, made)
         return frozenset(each.connection[1] for each in found if each.cgroup not in numbers and each.inode in held)
+
+    async def passed(self, namespace: Namespace, shape: Literal["namespace", "host"]) -> list[Passed]:
+        """What the table of that shape has counted since it was loaded; nothing where there is no table."""
+        table = namespace_rules.TABLE if shape == "namespace" else host_rules.TABLE
+        return passed.read(await run_inside(namespace, partial(counters, table)))
 
     def changes(self, namespace: Namespace) -> AsyncIterator[None]:
         """Something has changed in the namespace's rules, routes or devices; the first is for all before."""

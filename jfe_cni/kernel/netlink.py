@@ -9,6 +9,15 @@ from typing import Any
 
 import pyroute2
 
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
+"""linux/netlink.h"""
+
+NLM_F_REQUEST, NLM_F_ACK = 1, 4
+"""linux/netlink.h"""
+
+NLMSG_HEADER = 16
+"""Bytes of struct nlmsghdr, netlink(7)."""
+
 _pyroute2: Any = pyroute2
 
 

@@ -14,17 +14,15 @@ from struct import pack, unpack_from
 from typing import Any
 
 from jfe_cni.errors import HostError, KernelError
-from jfe_cni.kernel.netlink import open_diag, open_route
+from jfe_cni.kernel.netlink import (
+    NETLINK_SOCK_DIAG,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_HEADER,
+    open_diag,
+    open_route,
+)
 from jfe_cni.rules.model import ConnectionTuple
-
-NETLINK_SOCK_DIAG = 4
-"""linux/netlink.h"""
-
-NLM_F_REQUEST, NLM_F_ACK = 1, 4
-"""linux/netlink.h"""
-
-NLMSG_HEADER = 16
-"""Bytes of struct nlmsghdr, netlink(7)."""
 
 ALL_STATES = (1 << 32) - 1
 

@@ -13,9 +13,7 @@ import socket
 from collections.abc import AsyncGenerator
 
 from jfe_cni.kernel.namespace import Namespace, run_inside
-
-NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
-"""linux/netlink.h"""
+from jfe_cni.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 NFNLGRP_NFTABLES = 7
 """linux/netfilter/nfnetlink_compat.h"""

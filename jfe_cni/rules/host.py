@@ -87,7 +87,9 @@ def _passing(intent: HostIntent) -> list[Chain]:
     arriving.add("iif lo accept", "from this host itself")
     for chain, way in ((leaving, passed.WAYS[0]), (arriving, passed.WAYS[1])):
         for level, chosen in _map(intent, partial(_counting, way)):
-            chain.add(f"socket cgroupv2 level {level} vmap {{ {chosen} }}", "its own; what is nobody's passes uncounted")
+            chain.add(
+                f"socket cgroupv2 level {level} vmap {{ {chosen} }}", "its own; what is nobody's passes uncounted"
+            )
     return [*chains, leaving, arriving]
 
 

@@ -83,6 +83,7 @@ except OSError as error:
 
 REFUSED = "ConnectionRefusedError"
 RESET = "ConnectionResetError"
+ABORTED = "ConnectionAbortedError"
 TIMEOUT = "TimeoutError"
 
 

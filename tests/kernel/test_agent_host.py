@@ -21,15 +21,15 @@ from tests.kernel.test_agent import CONVERSATION, PORT, WORD, Node, settled
 
 @pytest.fixture
 def node(peer: Host, tmp_path: Path, tree: CgroupTree) -> Iterator[Node]:
-    yield from _node(peer, tmp_path / "node", tmp_path, tree)
+    yield from node_on(peer, tmp_path / "node", tmp_path, tree)
 
 
 @pytest.fixture
 def other(pod: Host, tmp_path: Path, tree: CgroupTree) -> Iterator[Node]:
-    yield from _node(pod, tmp_path / "other", tmp_path, tree)
+    yield from node_on(pod, tmp_path / "other", tmp_path, tree)
 
 
-def _node(host: Host, folder: Path, shared: Path, tree: CgroupTree) -> Iterator[Node]:
+def node_on(host: Host, folder: Path, shared: Path, tree: CgroupTree) -> Iterator[Node]:
     folder.mkdir()
     node = Node(host, folder)
     node.start("--authority-dir", str(shared / "authority"))

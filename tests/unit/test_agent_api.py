@@ -38,6 +38,7 @@ WEB = WorkloadReport(
     certificate_expires=2.5,
     rules_whole=True,
     bare=(),
+    passed=(),
     hazards=(),
     trouble=None,
 )
@@ -72,7 +73,7 @@ class Recorder:
     async def rotate(self, step: str) -> None:
         raise IdentityError(f"no {step} now", remedy="later")
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         return b"jfe_workloads 1\n"
 
 
