@@ -58,6 +58,10 @@ class Installation:
                 return () if intent is None else await self._cover.check_host(intent)
         return await self._cover.check_namespace(self._namespace_intent(record.workload), record.namespace)
 
+    async def flushed(self, record: Record) -> bool:
+        """Whether its whole table is gone. Cheap; that it is there proves nothing."""
+        return not await self._ground.passed(record.namespace, record.workload.shape)
+
     async def remove(self, record: Record) -> None:
         """Leaves nothing of the workload's rules; one that was gone before is done."""
         if record.workload.shape == "host":
