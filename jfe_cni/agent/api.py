@@ -21,7 +21,7 @@ from jfe_cni.agent.metrics import CONTENT_TYPE
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment, network_of
 from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.views import Views
-from jfe_cni.errors import JfeError, RequestError
+from jfe_cni.errors import JfeError, KernelError, RequestError
 
 # A push of 50,000 directory entries fits; everything else is a few hundred bytes.
 _BODY_LIMIT = 8 * 1024 * 1024
@@ -78,12 +78,17 @@ class Api:
             if faults.status_of(error) >= 500:
                 self._log.error("request failed", extra=fields(path=request.path, error=str(error)))
             return _json(faults.as_json(error), status=faults.status_of(error))
+        except OSError as error:
+            # Out of memory, descriptors or processes, or a file that went away meanwhile: what the kernel said of it.
+            self._log.exception("request failed", extra=fields(path=request.path, error=str(error)))
+            fault = KernelError(f"{request.method} {request.path}: {error}", remedy="try again; see the agent's log")
+            return _json(faults.as_json(fault), status=faults.status_of(fault))
         except web.HTTPException as error:
-            fault = RequestError(
+            refused = RequestError(
                 f"{request.method} {request.path}: {error.reason}",
                 remedy="call it by a verb of `jfe`, or by jfe_cni.agent.client",
             )
-            return _json(faults.as_json(fault), status=error.status)
+            return _json(faults.as_json(refused), status=error.status)
 
     async def _enrol(self, request: web.Request) -> web.Response:
         enrolment = Enrolment.of(Fields.of_bytes(await request.read(), "the enrolment"))

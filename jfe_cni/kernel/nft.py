@@ -88,7 +88,9 @@ class Nft:
             await process.wait()
             raise
         if process.returncode != 0:
-            raise _fault(err.decode(errors="replace").strip() or f"status {process.returncode}", namespace)
+            said = err.decode(errors="replace").strip()
+            # One line a mistake, each with the rule below it and what of it is meant: the first is the cause.
+            raise _fault(said.partition("\n")[0] or f"status {process.returncode}", namespace)
         return out.decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
@@ -21,7 +22,7 @@ from jfe_cni.agent.directory import API, Directory, Key
 from jfe_cni.agent.faults import AgentUnreachableError, UnknownWorkloadError
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment, Target, WorkloadSettings
 from jfe_cni.agent.reports import ConnectionReport, WorkloadReport
-from jfe_cni.errors import ConflictError, IdentityError, RequestError
+from jfe_cni.errors import ConflictError, IdentityError, KernelError, RequestError
 
 WEB = WorkloadReport(
     id="web",
@@ -147,6 +148,12 @@ async def test_an_error_of_the_agent_is_raised_again_with_its_text_and_remedy(
     with pytest.raises(ConflictError) as refused:
         await client.enrol(Enrolment(Target("pid", "1")))
     assert (refused.value.message, refused.value.remedy) == ("web is enrolled already", "unenrol it first")
+
+
+async def test_what_the_kernel_refuses_the_agent_is_told_as_that(served: Served, client: AgentClient) -> None:
+    served.recorder.fault = OSError(errno.EMFILE, "Too many open files")
+    with pytest.raises(KernelError, match="Too many open files"):
+        await client.enrol(Enrolment(Target("pid", "1")))
 
 
 async def test_an_unknown_workload_is_an_error_of_its_own(client: AgentClient) -> None:
