@@ -15,6 +15,7 @@ import pytest
 
 from jfe_cni.agent import binaries
 from tests.e2e.hello import client_hello
+from tests.e2e.pod import enrol_pod, pod
 from tests.e2e.talk import routed
 from tests.e2e.witness import PORT, Witness, call, understood
 from tests.stage import Host, Stage, eventually
@@ -139,6 +140,11 @@ def test_out_of_descriptors_and_back(stage: Stage, poor: Path) -> None:
             held.append(caller)
         eventually(lambda: server.connections >= 50, "as many as may are served")
         assert server.connections < 200
+        # What is kept back is enough for a workload that comes now, and its coming ends nobody's connection.
+        with pod(stage, stage.b) as made:
+            enrol_pod(stage.b, made)
+            assert stage.b.upgrader() == processes
+            stage.b.unenrol("pod")
         # A stranger at the door of an upgrader that can't open it.
         call(stage.stranger, stage.b.ipv4, PORT, b"a-word-of-a-stranger", seconds=1)
         for caller in held:

@@ -26,6 +26,7 @@ use std::os::fd::RawFd;
 use rustix::process::{Pid, getppid};
 
 pub use error::{SandboxError, Step};
+pub use privilege::descriptor_limit;
 
 /// The user and group that a closed worker has: `nobody`, which owns nothing.
 pub const NOBODY: u32 = 65534;

@@ -35,6 +35,12 @@ pub fn die_with(parent: Option<Pid>) -> Result<(), SandboxError> {
     if getppid() == parent { Ok(()) } else { Err(SandboxError::ParentGone) }
 }
 
+/// Descriptors that this process may have open once the sandbox is closed: all that it is allowed.
+pub fn descriptor_limit() -> u64 {
+    // None: no limit but the kernel's own (fs.nr_open).
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 fn set_limits() -> Result<(), Errno> {
     for resource in NONE_OF {
         setrlimit(resource, Rlimit { current: Some(0), maximum: Some(0) })?;

@@ -1,6 +1,6 @@
 //! Taking connections from the workloads' listeners.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use jfe_control::message::{Direction, Phase};
 use jfe_relay::{Connection, Side};
@@ -13,10 +13,14 @@ use crate::worker::{Worker, register};
 /// Connections taken from one listener in a turn.
 const PER_TURN: usize = 32;
 
+/// Descriptors that no new connection takes: a workload that is enrolled meanwhile brings four listeners. Without them it
+/// would be a workload that nobody serves, and the order that brought it could not be understood.
+const RESERVE: u64 = 32;
+
 impl Worker {
     /// A share of what waits at each listener.
     pub fn accept_all(&mut self) {
-        if !self.accept_pending {
+        if !self.accept_pending || self.descriptors_low {
             return;
         }
         self.accept_pending = false;
@@ -40,7 +44,17 @@ impl Worker {
             let direction = listener.direction;
             let outbound = direction == Direction::Outbound;
             match socket::accept(listener.socket.as_fd(), outbound, shape, listener.port) {
-                Ok(Some(accepted)) => self.take_in(index, direction, accepted),
+                Ok(Some(accepted)) => {
+                    let low = self.is_in_reserve(accepted.socket.as_fd());
+                    // Before: it may be ended at once, and its end is what makes room.
+                    self.descriptors_low |= low;
+                    self.descriptors_exhausted |= low;
+                    self.take_in(index, direction, accepted);
+                    if low {
+                        self.accept_pending = true;
+                        return;
+                    }
+                }
                 Ok(None) | Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => {
                     listener.pending = false;
@@ -55,6 +69,11 @@ impl Worker {
             }
         }
         self.accept_pending = true;
+    }
+
+    /// The kernel gives the lowest number that is free (open(2)), so a high one says that there are few left.
+    fn is_in_reserve(&self, descriptor: BorrowedFd<'_>) -> bool {
+        u64::try_from(descriptor.as_raw_fd()).is_ok_and(|number| number + RESERVE >= self.descriptor_limit)
     }
 
     fn take_in(&mut self, workload: usize, direction: Direction, accepted: Accepted) {

@@ -276,6 +276,7 @@ impl Worker {
         if self.descriptors_exhausted {
             // What was given back may be taken by who waits.
             self.descriptors_exhausted = false;
+            self.descriptors_low = false;
             self.accept_pending = true;
         }
     }

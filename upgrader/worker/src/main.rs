@@ -33,9 +33,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let opened = jfe_sandbox::open()?;
     let poll = Poll::new()?;
     warm_up();
+    let descriptor_limit = jfe_sandbox::descriptor_limit();
     let link = std::io::stdin().as_fd().try_clone_to_owned()?;
     jfe_sandbox::close(&opened, &[link.as_raw_fd(), poll.as_raw_fd()])?;
-    let worker = worker::Worker::new(poll, link)?;
+    let worker = worker::Worker::new(poll, link, descriptor_limit)?;
     // Past this point the filter lets no process end itself: where the broker is lost, trying to exit is the end.
     match worker.run() {
         Ok(()) | Err(worker::BrokerLost) => Ok(()),

@@ -57,6 +57,10 @@ pub struct Worker {
     /// Some listener may have more to accept.
     pub accept_pending: bool,
     pub descriptors_exhausted: bool,
+    /// What is left is kept for the broker's orders until a connection ends.
+    pub descriptors_low: bool,
+    /// `RLIMIT_NOFILE`.
+    pub descriptor_limit: u64,
     pub next_number: u64,
     pub application_ports: ApplicationPorts,
     pub events_lost: u64,
@@ -75,7 +79,7 @@ pub fn register(registry: &Registry, socket: BorrowedFd<'_>, source: Source) -> 
 pub struct BrokerLost;
 
 impl Worker {
-    pub fn new(poll: Poll, link: OwnedFd) -> io::Result<Self> {
+    pub fn new(poll: Poll, link: OwnedFd, descriptor_limit: u64) -> io::Result<Self> {
         let link = Link::new(link);
         register(poll.registry(), link.as_fd(), Source::Broker)?;
         let now = Instant::now();
@@ -95,6 +99,8 @@ impl Worker {
             again: Vec::new(),
             accept_pending: false,
             descriptors_exhausted: false,
+            descriptors_low: false,
+            descriptor_limit,
             next_number: 0,
             application_ports: ApplicationPorts::new(),
             events_lost: 0,
