@@ -11,7 +11,7 @@ from jfe_cni.agent import state_file
 from jfe_cni.agent.announcement import Announcement
 from jfe_cni.agent.connections import Connections
 from jfe_cni.agent.control import Control
-from jfe_cni.agent.directory import API, Directory, Key
+from jfe_cni.agent.directory import API, FILE, Directory, Key
 from jfe_cni.agent.directory_watch import DirectoryWatch
 from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.installation import Installation
@@ -25,6 +25,7 @@ from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.restoration import Restoration
 from jfe_cni.agent.roster import Roster
 from jfe_cni.agent.settings import Settings
+from jfe_cni.agent.state_file import SavedDirectory
 from jfe_cni.agent.stream import Stream
 from jfe_cni.agent.supervisor import Supervisor
 from jfe_cni.agent.takeover import Takeover
@@ -58,7 +59,7 @@ class Node:
         self._authority = authority
         mark = settings.packet_mark
         self._directory = Directory()
-        self._roster = Roster(settings.state_file, lambda: self._directory.of_source(API))
+        self._roster = Roster(settings.state_file, self._saved_directory)
         self._metrics = Metrics(self._roster.reports)
         self._stream = Stream(self._metrics, log, log_connections=settings.log_connections)
         self._publication = Publication(self._directory)
@@ -116,7 +117,11 @@ class Node:
         self._restoration = Restoration(self._roster, targets, self._enroller, self._installation, cover, log)
         self._state_file = settings.state_file
         file = settings.directory_file
-        self._directory_watch = None if file is None else DirectoryWatch(file, self._directory, self._announcement, log)
+        self._directory_watch = (
+            None
+            if file is None
+            else DirectoryWatch(file, self._directory, self._announcement, self._roster.save_if_possible, log)
+        )
         self.views = Views(
             node=settings.node,
             roster=self._roster,
@@ -139,11 +144,14 @@ class Node:
 
     async def take_back(self) -> None:
         """What a former agent enrolled. Its rules stand all the while."""
-        workloads, pushed = state_file.load(self._state_file)
-        self._directory.replace(API, pushed)
+        workloads, saved = state_file.load(self._state_file)
+        self._directory.replace(API, saved.pushed)
+        if self._directory_watch is not None:
+            # First: an agent that refuses to start for its sake has touched nothing.
+            await self._directory_watch.begin(saved.file)
         await self._restoration.restore(workloads)
         if self._directory_watch is not None:
-            await self._directory_watch.look()
+            self._roster.save_if_possible()
 
     async def release_all(self) -> None:
         """Nothing is left of any workload, nor of the upgrader."""
@@ -190,6 +198,10 @@ class Node:
     async def metrics(self) -> bytes:
         await self._passed.read_all()
         return self._metrics.text()
+
+    def _saved_directory(self) -> SavedDirectory:
+        file = None if self._directory_watch is None else self._directory.of_source(FILE)
+        return SavedDirectory(self._directory.of_source(API), file)
 
     async def _feed(self, control: Control) -> None:
         await self._takeover.feed(control, connections_wanted=self._stream.connections_wanted)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jfe_cni.agent import state_file
 from jfe_cni.agent.faults import UnknownWorkloadError
-from jfe_cni.agent.objects import DirectoryEntry
 from jfe_cni.agent.reports import Bare, PassedReport, WorkloadReport
+from jfe_cni.agent.state_file import SavedDirectory
 from jfe_cni.agent.workload import Event, Workload, same_thing
 from jfe_cni.errors import ConflictError, HostError, JfeError
 from jfe_cni.kernel.namespace import Namespace
@@ -35,11 +35,11 @@ class Record:
 
 
 class Roster:
-    """`pushed` gives what else a restarted agent must know: directory entries that came by the API."""
+    """`directory` gives what else a restarted agent must know."""
 
-    def __init__(self, path: Path, pushed: Callable[[], Iterable[DirectoryEntry]]) -> None:
+    def __init__(self, path: Path, directory: Callable[[], SavedDirectory]) -> None:
         self._path = path
-        self._pushed = pushed
+        self._directory = directory
         self._records: dict[str, Record] = {}
 
     def __iter__(self) -> Iterator[Record]:
@@ -82,7 +82,7 @@ class Roster:
         self.put(record, record.workload.after(event))
 
     def save(self) -> None:
-        state_file.save(self._path, [record.workload for record in self], self._pushed())
+        state_file.save(self._path, [record.workload for record in self], self._directory())
 
     def save_if_possible(self) -> None:
         """Where something worse is being dealt with."""

@@ -7,9 +7,11 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jfe_cni.agent.directory import API, FILE
 from jfe_cni.agent.fields import Fields
 from jfe_cni.agent.messages import Listeners
 from jfe_cni.agent.objects import DirectoryEntry, Target, WorkloadSettings, mode_of
@@ -21,14 +23,24 @@ from jfe_cni.rules.model import Cgroup, ConnectionTuple
 _VERSION = 1
 
 
-def save(path: Path, workloads: Iterable[Workload], pushed: Iterable[DirectoryEntry]) -> None:
-    """Whole or not at all: a crash leaves the former state. `pushed`: directory entries that came by the API.
+@dataclass(frozen=True)
+class SavedDirectory:
+    """What this node's own workloads do not tell. `pushed` came by the API; `file` is what the directory file said when
+    it could last be read, None where it never could."""
 
-    Raises HostError where it can't be written."""
+    pushed: tuple[DirectoryEntry, ...] = ()
+    file: tuple[DirectoryEntry, ...] | None = None
+
+
+def save(path: Path, workloads: Iterable[Workload], directory: SavedDirectory) -> None:
+    """Whole or not at all: a crash leaves the former state. Raises HostError where it can't be written."""
     state = {
         "version": _VERSION,
         "workloads": [_as_json(workload) for workload in workloads],
-        "directory": [entry.as_json() for entry in pushed],
+        "directory": [entry.as_json() for entry in directory.pushed],
+        "directory_file": None
+        if directory.file is None
+        else {"entries": [entry.as_json() for entry in directory.file]},
     }
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -44,26 +56,30 @@ def save(path: Path, workloads: Iterable[Workload], pushed: Iterable[DirectoryEn
         raise HostError(f"{path} can't be written: {error.strerror}", remedy="make room, or mend its folder") from error
 
 
-def load(path: Path) -> tuple[list[Workload], list[DirectoryEntry]]:
+def load(path: Path) -> tuple[list[Workload], SavedDirectory]:
     """Nothing where there is no file. Raises HostError where it is unreadable or of another version."""
     try:
         fields = Fields.of_bytes(path.read_bytes(), f"the saved state {path}")
         if fields.integer("version") != _VERSION:
             raise HostError(f"{path} was saved by another version", remedy="unenrol with that version, then upgrade")
         workloads = [_workload(Fields(each, f"a workload in {path}")) for each in fields.elements("workloads")]
-        entries = [
-            DirectoryEntry.of(Fields(each, f"an entry in {path}"), "api") for each in fields.elements("directory")
-        ]
+        pushed = _entries(fields.elements("directory"), API, path)
+        file = fields.nested("directory_file")
+        read = None if file is None else _entries(file.elements("entries"), FILE, path)
         fields.done()
     except FileNotFoundError:
-        return [], []
+        return [], SavedDirectory()
     except OSError as error:
         raise HostError(
             f"{path} can't be read: {error.strerror}", remedy="mend it, or remove it and enrol anew"
         ) from error
     except (RequestError, ValueError) as error:
         raise HostError(f"{path} is unreadable: {error}", remedy="remove it and enrol the workloads anew") from error
-    return workloads, entries
+    return workloads, SavedDirectory(pushed, read)
+
+
+def _entries(listed: Iterable[object], source: str, path: Path) -> tuple[DirectoryEntry, ...]:
+    return tuple(DirectoryEntry.of(Fields(each, f"an entry in {path}"), source) for each in listed)
 
 
 def _as_json(workload: Workload) -> dict[str, Any]:

@@ -57,7 +57,14 @@ class Number(click.ParamType[int]):
     show_envvar=True,
     help="This node, in identities and cgroups.",
 )
-@click.option("--trust-domain", default=Settings.trust_domain, show_default=True, help="Shared by all peers.")
+@click.option(
+    "--trust-domain",
+    default=Settings.trust_domain,
+    envvar="JFE_TRUST_DOMAIN",
+    show_default=True,
+    show_envvar=True,
+    help="Shared by all peers.",
+)
 @click.option(
     "--authority-dir",
     type=click.Path(path_type=Path, file_okay=False),

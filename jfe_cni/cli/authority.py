@@ -14,7 +14,7 @@ from jfe_cni.cli.show import console, moment, patience, print_json, print_table
 
 PHASES = {
     "single": "one root, trusted and signing",
-    "introduced": "a second root is trusted; give the bundle to every peer, then `jfe ca rotate switch`",
+    "introduced": "a second root is trusted; when every agent that shares the folder shows it, `jfe ca rotate switch`",
     "switched": "the second root signs; when every certificate is renewed, `jfe ca rotate retire`",
 }
 
@@ -35,7 +35,7 @@ def show(socket: Path, as_json: bool) -> None:
 @ca.command()
 @socket_option
 def bundle(socket: Path) -> None:
-    """Print the trust bundle (PEM), for peers with an authority of their own."""
+    """Print the trust bundle (PEM): the roots that a peer's certificate may come from."""
     click.echo(asyncio.run(_ask(socket)).trust_bundle, nl=False)
 
 

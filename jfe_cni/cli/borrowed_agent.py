@@ -39,7 +39,11 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class BorrowedAgent:
+    """`directory` and `authority`: files of an agent that has to be started; one that answers already has its own."""
+
     socket: Path
+    directory: Path | None = None
+    authority: Path | None = None
 
     @property
     def _folder(self) -> Path:
@@ -61,6 +65,11 @@ class BorrowedAgent:
                 status = await self._answer()
                 if status is None:
                     status = await self._start()
+                elif self.directory is not None or self.authority is not None:
+                    click.echo(
+                        f"jfe: the agent on {self.socket} goes by its own directory and authority, not by those given",
+                        err=True,
+                    )
             yield status
         finally:
             with self._lock():
@@ -96,7 +105,7 @@ class BorrowedAgent:
         with log.open("wb") as log_file:
             # A session of its own: the terminal's Ctrl-C is for the command, and the agent must outlive it.
             process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
-                _agent_command(self.socket, state),
+                self._command(state),
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
@@ -117,6 +126,17 @@ class BorrowedAgent:
             remedy="`jfe doctor` tells what this host lacks",
         )
 
+    def _command(self, state: Path) -> list[str]:
+        command = [sys.executable, "-m", "jfe_cni.cli.main", "agent", "--on-exit", "remove"]
+        command += ["--socket", str(self.socket), "--state-dir", str(state)]
+        # Where a lasting agent made an authority once, peers know its roots.
+        authority = self.authority or DEFAULT_STATE_DIR / "authority"
+        if authority.is_dir():
+            command += ["--authority-dir", str(authority.absolute())]
+        if self.directory is not None:
+            command += ["--directory", str(self.directory.absolute())]
+        return command
+
     async def _end(self) -> None:
         try:
             pid = int(self._started_file.read_text())
@@ -129,15 +149,6 @@ class BorrowedAgent:
             # None was started by a `jfe run`, or it is gone already.
             pass
         self._started_file.unlink(missing_ok=True)
-
-
-def _agent_command(socket: Path, state: Path) -> list[str]:
-    command = [sys.executable, "-m", "jfe_cni.cli.main", "agent", "--socket", str(socket), "--state-dir", str(state)]
-    # Where a lasting agent made an authority once, peers know its roots.
-    authority = DEFAULT_STATE_DIR / "authority"
-    if authority.is_dir():
-        command += ["--authority-dir", str(authority)]
-    return [*command, "--on-exit", "remove"]
 
 
 def _sole_holder(users: int) -> bool:

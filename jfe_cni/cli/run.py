@@ -26,9 +26,26 @@ from jfe_cni.rules.model import check_workload
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @mode_option
 @click.option("--name", help="What to call the workload (a-z, 0-9, -); default: the command's name and a number.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A file of peers, for an agent that is started for this command; one that is there has its own.",
+)
+@click.option(
+    "--authority-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The folder of an authority that peers share, for the same.",
+)
 @socket_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(command: tuple[str, ...], mode: Mode, name: str | None, socket: Path) -> int:
+def run(
+    command: tuple[str, ...],
+    mode: Mode,
+    name: str | None,
+    directory: Path | None,
+    authority_dir: Path | None,
+    socket: Path,
+) -> int:
     """Run COMMAND under cover, as the user who called sudo.
 
     It gets a cgroup and an identity of its own. What it leaves running ends with it. Its exit status is passed on.
@@ -37,7 +54,8 @@ def run(command: tuple[str, ...], mode: Mode, name: str | None, socket: Path) ->
         raise HostError("jfe run needs root to load rules", remedy=f"sudo jfe run -- {' '.join(command)}")
     workload = name or default_name(command[0], os.getpid())
     check_workload(workload)
-    return asyncio.run(_run(command, mode, workload, socket.absolute()))
+    agent = BorrowedAgent(socket.absolute(), directory=directory, authority=authority_dir)
+    return asyncio.run(_run(command, mode, workload, agent))
 
 
 def default_name(program: str, number: int) -> str:
@@ -46,22 +64,25 @@ def default_name(program: str, number: int) -> str:
     return f"{base or 'command'}-{number}"
 
 
-async def _run(command: tuple[str, ...], mode: Mode, workload: str, socket: Path) -> int:
+async def _run(command: tuple[str, ...], mode: Mode, workload: str, agent: BorrowedAgent) -> int:
     task = asyncio.current_task()
     assert task is not None
     signals = Signals(task.cancel)
     async with signals.taken():
         try:
-            return await _run_covered(command, mode, workload, socket, signals)
+            return await _run_covered(command, mode, workload, agent, signals)
         except asyncio.CancelledError:
             if signals.came is None:
                 raise
             return SIGNAL_BASE + signals.came
 
 
-async def _run_covered(command: tuple[str, ...], mode: Mode, workload: str, socket: Path, signals: Signals) -> int:
+async def _run_covered(
+    command: tuple[str, ...], mode: Mode, workload: str, borrowed: BorrowedAgent, signals: Signals
+) -> int:
     tree = CgroupTree.found()
-    async with BorrowedAgent(socket).borrowed(partial(_release_the_killed, tree, socket)) as status:
+    socket = borrowed.socket
+    async with borrowed.borrowed(partial(_release_the_killed, tree, socket)) as status:
         cgroup = tree.create(f"jfe/{status.node}/run/{workload}")
         if cgroup.processes():
             raise ConflictError(f"a command runs already as {workload}", remedy="choose another --name")

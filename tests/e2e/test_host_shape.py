@@ -51,6 +51,24 @@ def server(hosts: Stage) -> Iterator[str]:
         yield whom
 
 
+def test_a_command_on_a_host_without_an_agent_is_told_its_peers_by_a_file(hosts: Stage, server: str) -> None:
+    word = secrets.token_hex(16)
+    folder = hosts.folder / "no-agent"
+    folder.mkdir(mode=0o700)
+    peers = folder / "peers.txt"
+    peers.write_text(f"{hosts.b.ipv4} {PORT}\n")
+    run = (
+        *("env", "JFE_TRUST_DOMAIN=jfe.test", f"JFE_NODE={hosts.stranger.name}"),
+        *jfe("run", "--socket", str(folder / "agent.sock"), "--mode", "strict", "--name", "alone"),
+        *("--directory", str(peers), "--authority-dir", str(hosts.folder / "authority")),
+    )
+    with hosts.capture() as wire:
+        answer = hosts.stranger.run([*run, "--", *client(hosts.b.ipv4, PORT, word)])
+    assert answer.stdout.decode().split() == [hosts.stranger.ipv4]
+    assert wire.tls(PORT)
+    assert not wire.contains(word.encode())
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_the_server_sees_the_clients_address(hosts: Stage, server: str, version: Version) -> None:
     word = secrets.token_hex(16)

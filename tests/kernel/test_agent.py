@@ -421,6 +421,32 @@ def test_a_directory_file_and_pushed_entries_lead_the_upgrader(idle: Node, pod: 
     assert pod.ask(peer.ipv4, PORT, WORD) == pod.ipv4.encode() + b" " + WORD
 
 
+def test_a_directory_file_that_is_broken_at_a_restart_says_what_it_said_last(
+    idle: Node, pod: Host, peer: Host, wire: Capture
+) -> None:
+    file = idle.folder / "peers.txt"
+    file.write_text(f"{peer.ipv4} {PORT}\n")
+    idle.start("--directory", str(file))
+    idle.enrol(pod, "permissive")
+    peer.echo(peer.ipv4, PORT)
+    idle.kill()
+    file.write_text("no network\n")
+    idle.start("--directory", str(file))
+    lab.until(lambda: idle.covered(pod), "not taken back")
+    assert any(str(file) in trouble for trouble in idle.status().troubles)
+    assert pod.ask(peer.ipv4, PORT, WORD) == lab.RESET
+    assert WORD not in wire.payload()
+
+
+def test_an_agent_whose_directory_file_could_never_be_read_does_not_start(idle: Node) -> None:
+    file = idle.folder / "peers.txt"
+    with pytest.raises(AssertionError, match=r"peers\.txt"):
+        idle.start("--directory", str(file))
+    assert idle.process is not None
+    assert idle.process.wait(timeout=30) == 1
+    idle.process = None
+
+
 def test_explain_says_what_then_happens(node: Node, pod: Host, peer: Host) -> None:
     node.enrol(pod)
     peer.echo(peer.ipv4, PORT)

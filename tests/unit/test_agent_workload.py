@@ -11,6 +11,7 @@ from jfe_cni.agent import state_file
 from jfe_cni.agent.announcement import entries_of
 from jfe_cni.agent.messages import Listeners
 from jfe_cni.agent.objects import DirectoryEntry, Target, WorkloadSettings
+from jfe_cni.agent.state_file import SavedDirectory
 from jfe_cni.agent.targets import default_name
 from jfe_cni.agent.workload import Certificate, Event, State, Workload, same_thing
 from jfe_cni.errors import ConflictError, HostError
@@ -129,15 +130,17 @@ def test_a_saved_workload_comes_back_as_it_was(tmp_path: Path) -> None:
         ),
         UNIT,
     ]
-    pushed = [DirectoryEntry(ipaddress.ip_network("10.2.0.0/16"), 80, "spiffe://jfe.local/y", "wished", (22,))]
-    state_file.save(tmp_path / "workloads.json", saved, pushed)
-    assert state_file.load(tmp_path / "workloads.json") == (saved, pushed)
+    pushed = DirectoryEntry(ipaddress.ip_network("10.2.0.0/16"), 80, "spiffe://jfe.local/y", "wished", (22,))
+    read = DirectoryEntry(ipaddress.ip_network("fd00::/64"), source="file")
+    for directory in (SavedDirectory((pushed,), (read,)), SavedDirectory((pushed,), ()), SavedDirectory()):
+        state_file.save(tmp_path / "workloads.json", saved, directory)
+        assert state_file.load(tmp_path / "workloads.json") == (saved, directory)
     assert (tmp_path / "workloads.json").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["workloads.json"]
 
 
 def test_no_state_is_no_workload(tmp_path: Path) -> None:
-    assert state_file.load(tmp_path / "workloads.json") == ([], [])
+    assert state_file.load(tmp_path / "workloads.json") == ([], SavedDirectory())
 
 
 @pytest.mark.parametrize(
