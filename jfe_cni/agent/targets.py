@@ -156,8 +156,8 @@ def _number(namespace: Namespace) -> tuple[int, int]:
 def _refuse_whole_host(namespace: Namespace, target: Target) -> None:
     """The namespace of the whole host is no workload: nothing on it could reach anything bare any more.
 
-    That of the host's first process can't always be seen. The agent's own is taken for it, unless somebody has given it
-    a name: throw-away hosts for tests and demonstrations are such."""
+    That of the host's first process can't always be seen (a container sees its own). The agent's own is taken for it,
+    unless it is asked for by a name that somebody gave it: then it is one of several hosts on one kernel."""
     first = _leads_there(Path("/proc/1"), _number(namespace))
     own = _leads_there(Path("/proc/self"), _number(namespace))
     named = target.kind == "netns" and not Path(target.value).is_relative_to("/proc")
