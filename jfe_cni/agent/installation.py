@@ -74,12 +74,15 @@ class Installation:
     async def close_link(self, record: Record) -> None:
         """Strict, and with a link of its own: nothing passes until `open_link`. The host's own can't be shut."""
         if _has_link(record.workload):
+            # Said before it is so: of several links some may be closed when one can't be.
+            record.link_closed = True
             await self._ground.close_link(record.namespace)
 
     async def open_link(self, record: Record) -> None:
         """An open link stays open."""
         if _has_link(record.workload):
             await self._ground.open_link(record.namespace)
+        record.link_closed = False
 
     async def sync_host(self) -> None:
         """The host's table says what the roster says."""

@@ -29,6 +29,8 @@ class Record:
     missing: tuple[str, ...] = ()
     # Whether this agent has loaded the rules itself. What a former agent loaded can't be compared with anything.
     loaded: bool = False
+    # Whether its link is, or may be, closed. Kept here and not in the state: a new agent takes each link for closed.
+    link_closed: bool = False
     hazards: tuple[str, ...] = ()
     # As of when somebody last asked.
     passed: tuple[PassedReport, ...] = ()

@@ -62,11 +62,11 @@ class Watch:
                     await self._installation.install(record)
                 if await self._installation.flushed(record):
                     # Seen in a tenth of the time that the whole check takes, and all that while it would be open.
-                    await self._installation.close_link(record)
+                    await self._close(record)
                 record.missing = await self._installation.check(record)
                 if record.missing:
                     await self._mend(record)
-                elif record.workload.state is State.MENDING:
+                elif record.link_closed or record.workload.state is State.MENDING:
                     await self._open(record)
             except JfeError as error:
                 set_trouble(record, error)
@@ -78,11 +78,23 @@ class Watch:
             "rules-changed", extra=fields(workload=workload.id, missing="; ".join(record.missing), mode=workload.mode)
         )
         record.workload = workload.after(Event.RULES_CHANGED)
-        await self._installation.close_link(record)
+        unclosed = await self._close(record)
         await self._installation.install(record)
         self._metrics.rules_mended.inc()
         await self._open(record)
         self._log.info("rules mended", extra=fields(workload=workload.id))
+        if unclosed is not None:
+            # It was open while it had no rules. Said last, since what is proven is without trouble.
+            set_trouble(record, unclosed)
+
+    async def _close(self, record: Record) -> JfeError | None:
+        """Why the link can't be closed, if so: no reason to leave the workload without rules as well."""
+        try:
+            await self._installation.close_link(record)
+        except JfeError as error:
+            self._log.error("link not closed", extra=fields(workload=record.workload.id, error=str(error)))
+            return error
+        return None
 
     async def _open(self, record: Record) -> None:
         await self._installation.open_link(record)

@@ -387,6 +387,16 @@ def test_a_table_that_the_workload_flushed_is_mended_and_its_link_is_open_again(
     assert WORD not in wire.payload()
 
 
+def test_rules_are_mended_where_the_link_cannot_be_closed_and_that_is_told(node: Node, pod: Host, peer: Host) -> None:
+    node.enrol(pod)
+    wanted = cover_of(pod)
+    # nft has no way to write this name in a rule.
+    peer.command("ip", "link", "set", "eth0", "name", 'eth"0')
+    pod.command("nft", "flush", "ruleset")
+    lab.until(lambda: node.covered(pod) and cover_of(pod) == wanted, "not mended")
+    lab.until(lambda: "nft failed" in (node.workload(pod).trouble or ""), "nothing is said of the link")
+
+
 def test_the_authority_is_rotated_while_connections_live_and_are_made(node: Node, pod: Host, peer: Host) -> None:
     node.enrol(pod)
     node.enrol(peer)
