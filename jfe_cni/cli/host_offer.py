@@ -15,8 +15,9 @@ from pathlib import Path
 from jfe_cni.agent import binaries
 from jfe_cni.errors import JfeError
 
-# `socket cgroupv2` came with Linux 5.13 (kernel commit e0bb96db96f8) and nft 0.9.9; `meta … set` on `tproxy` before.
-LEAST_KERNEL = (5, 13)
+# A link's egress hook came with Linux 5.16 (kernel commit 42df6e1d221d); `socket cgroupv2` with 5.13 (e0bb96db96f8) and
+# nft 0.9.9; `meta … set` on `tproxy` before.
+LEAST_KERNEL = (5, 16)
 LEAST_NFT = (0, 9, 9)
 # Bits of capabilities(7) that the agent and the broker use.
 CAPABILITIES = {"CAP_KILL": 5, "CAP_SETPCAP": 8, "CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
@@ -44,7 +45,7 @@ async def kernel() -> Finding:
         "kernel",
         numbers(release)[:2] >= LEAST_KERNEL,
         release,
-        f"boot a kernel of {'.'.join(map(str, LEAST_KERNEL))} or newer: rules by cgroup need it",
+        f"boot a kernel of {'.'.join(map(str, LEAST_KERNEL))} or newer: closing a workload's link needs it",
     )
 
 
@@ -127,7 +128,8 @@ async def rules() -> Finding:
         "nft expressions",
         not lacking,
         "all load" if not lacking else f"do not load: {', '.join(lacking)}",
-        "modprobe -a nft_socket nft_tproxy nft_fib_inet nft_reject_inet nft_redir nft_ct (or a kernel that has them)",
+        "modprobe -a nft_socket nft_tproxy nft_fib_inet nft_reject_inet nft_redir nft_ct, or a kernel that has them "
+        "(netdev: CONFIG_NF_TABLES_NETDEV, CONFIG_NETFILTER_INGRESS, CONFIG_NETFILTER_EGRESS)",
     )
 
 
@@ -246,9 +248,14 @@ CHECKS: tuple[Callable[[], Awaitable[Finding]], ...] = (
     demo_programs,
 )
 
-# One ruleset an expression, so that what is missing is named.
+
+def _ruleset(family: str, hook: str, rule: str) -> str:
+    return f"table {family} jfe_doctor {{\n chain c {{\n  type {hook};\n  {rule}\n }}\n}}\n"
+
+
+# One ruleset an expression or hook, so that what is missing is named.
 RULESETS = {
-    name: f"table inet jfe_doctor {{\n chain c {{\n  type {hook};\n  {rule}\n }}\n}}\n"
+    name: _ruleset("inet", hook, rule)
     for name, hook, rule in (
         ("tproxy ip", "filter hook prerouting priority mangle", "meta l4proto tcp tproxy ip to 127.0.0.1:9 accept"),
         ("tproxy ip6", "filter hook prerouting priority mangle", "meta l4proto tcp tproxy ip6 to [::1]:9 accept"),
@@ -259,6 +266,9 @@ RULESETS = {
         ("redirect", "nat hook output priority -100", "meta l4proto tcp redirect to :9"),
         ("reject", "filter hook output priority filter", "meta l4proto tcp reject with tcp reset"),
     )
+} | {
+    f"netdev {hook}": _ruleset("netdev", f'filter hook {hook} device "lo" priority -500', "counter drop")
+    for hook in ("ingress", "egress")
 }
 
 

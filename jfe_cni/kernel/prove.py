@@ -51,7 +51,7 @@ async def prove_rules_match(nft: Nft, tree: CgroupTree, upgrader: str, mark: Mar
         raise RuleMatchError(
             f"a rule for the cgroup {exemption.path} loads and does not match "
             f"(from inside {_word(inside)}, from outside {_word(outside)})",
-            "run the agent in the cgroup namespace of the host's first process, on Linux 5.13 or later",
+            "run the agent in the cgroup namespace of the host's first process, on Linux 5.16 or later",
         )
 
 

@@ -1,10 +1,14 @@
 """What `jfe doctor` concludes from what a host says of itself."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from jfe_cni.cli.host_offer import CAPABILITIES, lacking_capabilities, numbers, v2_mount
+from jfe_cni.cli.host_offer import CAPABILITIES, LEAST_KERNEL, RULESETS, lacking_capabilities, numbers, v2_mount
+from jfe_cni.rules.closed_link import closed_link_ruleset
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,15 @@ def test_each_capability_that_is_lacking_is_named() -> None:
     assert lacking_capabilities((1 << 41) - 1) == []
     assert lacking_capabilities(0) == list(CAPABILITIES)
     assert lacking_capabilities(((1 << 41) - 1) & ~(1 << 12)) == ["CAP_NET_ADMIN"]
+
+
+def test_every_hook_by_which_a_link_is_closed_is_tried() -> None:
+    wanted = re.findall(r"hook (\w+) device", closed_link_ruleset("lo").text)
+    tried = [re.findall(r"table (\w+).*hook (\w+)", text, re.DOTALL)[0] for text in RULESETS.values()]
+    assert {("netdev", hook) for hook in wanted} <= set(tried)
+
+
+def test_one_kernel_is_asked_for_everywhere() -> None:
+    least = ".".join(map(str, LEAST_KERNEL))
+    for file in ("README.md", "jfe_cni/kernel/prove.py", "jfe_cni/kernel/cgroups.py", "jfe_cni/rules/closed_link.py"):
+        assert f"Linux {least}" in (ROOT / file).read_text(), file
