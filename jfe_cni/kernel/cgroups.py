@@ -58,11 +58,16 @@ class MadeCgroup:
             raise KernelError(f"process {pid} cannot enter {self.path} ({error.strerror})", "run as root") from error
 
     def kill(self) -> None:
-        """SIGKILL for all in it and below it (cgroup.kill, Linux 5.14), and wait until they are gone."""
+        """SIGKILL for all in it and below it (cgroup.kill, Linux 5.14), and wait until they are gone.
+
+        HostError on a kernel that is older; a cgroup that is gone has nobody to kill."""
         try:
             (self.path / "cgroup.kill").write_text("1")
         except FileNotFoundError:
             return
+        except PermissionError as error:
+            # The folder is there and the file is not: kernfs lets nobody create one (fs/namei.c, lookup_open).
+            raise HostError(f"there is no {self.path}/cgroup.kill", "boot Linux 5.16 or later") from error
         self._wait(lambda: not self.processes(), f"processes of {self.path} do not end", "see what they wait for")
 
     def remove(self) -> None:
@@ -147,7 +152,11 @@ class CgroupTree:
     def numbers_below(self, number: int) -> frozenset[int]:
         """The numbers of the cgroup with `number` and of all below it; `number` alone where it is away."""
         for folder, _, _ in os.walk(self.root):
-            if Path(folder).stat().st_ino == number:
+            try:
+                found = Path(folder).stat().st_ino
+            except FileNotFoundError:
+                continue  # this one has gone meanwhile
+            if found == number:
                 return frozenset(_numbers(Path(folder))) | {number}
         return frozenset({number})
 
