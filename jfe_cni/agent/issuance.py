@@ -9,7 +9,7 @@ from jfe_cni.agent import messages
 from jfe_cni.agent.control import Control
 from jfe_cni.agent.log import fields
 from jfe_cni.agent.messages import Identity, Listeners, UpgraderWorkload
-from jfe_cni.agent.roster import Record, Roster, set_trouble
+from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.workload import Certificate, Workload
 from jfe_cni.errors import JfeError, UpgraderError
 from jfe_cni.identity.authority import Authority, Clock
@@ -42,15 +42,21 @@ class Issuance:
         if listeners is None:
             raise UpgraderError("the upgrader says nothing of its listeners", remedy="restart the upgrader")
         certificate = Certificate(
-            leaf.renew_at.timestamp(), leaf.not_after.timestamp(), self._authority.bundle.fingerprints()
+            leaf.renew_at.timestamp(),
+            leaf.not_after.timestamp(),
+            self._authority.bundle.fingerprints(),
+            workload.addresses,
         )
         # The record may have changed meanwhile in what does not concern this.
         record.workload = dataclasses.replace(record.workload, certificate=certificate, listeners=listeners)
+        record.uncertified = None
         return listeners
 
     def due(self, workload: Workload) -> bool:
         certificate = workload.certificate
         if certificate is None or certificate.roots != self._authority.bundle.fingerprints():
+            return True
+        if certificate.addresses != workload.addresses:
             return True
         return self._clock().timestamp() >= certificate.renew_at
 
@@ -62,16 +68,16 @@ class Issuance:
 
     async def renew(self, record: Record, control: Control) -> None:
         async with record.lock:
-            if not record.workload.published or not self._roster.holds(record):
-                return
-            try:
-                await self.give(record, control)
-                self._roster.save()
-            except JfeError as error:
-                set_trouble(record, error)
-                self._log.error(
-                    "certificate not renewed",
-                    extra=fields(workload=record.workload.id, error=str(error)),
-                )
-            else:
-                self._log.info("certificate renewed", extra=fields(workload=record.workload.id))
+            if record.workload.published and self._roster.holds(record):
+                await self.renew_locked(record, control)
+
+    async def renew_locked(self, record: Record, control: Control) -> None:
+        """For who holds the record's lock. A failure is shown until a certificate is issued, which stays due."""
+        try:
+            await self.give(record, control)
+            self._roster.save()
+        except JfeError as error:
+            record.uncertified = str(error)
+            self._log.error("certificate not renewed", extra=fields(workload=record.workload.id, error=str(error)))
+        else:
+            self._log.info("certificate renewed", extra=fields(workload=record.workload.id))

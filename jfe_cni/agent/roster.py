@@ -31,6 +31,8 @@ class Record:
     loaded: bool = False
     # Whether its link is, or may be, closed. Kept here and not in the state: a new agent takes each link for closed.
     link_closed: bool = False
+    # Why its certificate could not be replaced, until one is.
+    uncertified: str | None = None
     hazards: tuple[str, ...] = ()
     # As of when somebody last asked.
     passed: tuple[PassedReport, ...] = ()
@@ -120,7 +122,7 @@ def report(record: Record) -> WorkloadReport:
         bare=tuple(Bare(str(b.local), b.local_port, str(b.remote), b.remote_port) for b in workload.bare),
         passed=record.passed,
         hazards=record.hazards,
-        trouble=workload.trouble,
+        trouble="; ".join(filter(None, (workload.trouble, record.uncertified))) or None,
     )
 
 

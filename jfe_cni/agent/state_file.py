@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jfe_cni.agent.directory import API, FILE
+from jfe_cni.agent.directory import API, FILE, Address
 from jfe_cni.agent.fields import Fields
 from jfe_cni.agent.messages import Listeners
 from jfe_cni.agent.objects import DirectoryEntry, Target, WorkloadSettings, mode_of
@@ -91,13 +91,18 @@ def _as_json(workload: Workload) -> dict[str, Any]:
         "identity": workload.identity,
         "settings": workload.settings.as_json(),
         "state": workload.state.value,
-        "addresses": [str(address) for address in workload.addresses],
+        "addresses": _as_texts(workload.addresses),
         "listeners": None
         if listeners is None
         else {"outbound": listeners.outbound, "inbound": listeners.inbound, "ipv6": listeners.ipv6},
         "certificate": None
         if certificate is None
-        else {"renew_at": certificate.renew_at, "expires": certificate.expires, "roots": list(certificate.roots)},
+        else {
+            "renew_at": certificate.renew_at,
+            "expires": certificate.expires,
+            "roots": list(certificate.roots),
+            "addresses": _as_texts(certificate.addresses),
+        },
         "cgroup": None if cgroup is None else {"path": cgroup.path, "level": cgroup.level},
         "cgroup_number": workload.cgroup_number,
         "namespace": None if workload.namespace is None else list(workload.namespace),
@@ -120,7 +125,7 @@ def _workload(fields: Fields) -> Workload:
         identity=fields.text("identity"),
         settings=WorkloadSettings.of(fields.nested("settings")),
         state=State(fields.text("state")),
-        addresses=frozenset(ipaddress.ip_address(address) for address in fields.texts("addresses")),
+        addresses=_addresses(fields),
         listeners=None
         if listeners is None
         else Listeners(listeners.integer("outbound"), listeners.integer("inbound"), listeners.flag("ipv6")),
@@ -130,6 +135,8 @@ def _workload(fields: Fields) -> Workload:
             certificate.optional_number("renew_at") or 0.0,
             certificate.optional_number("expires") or 0.0,
             certificate.texts("roots"),
+            # Absent where an older agent saved it: then it is due, and issued anew.
+            _addresses(certificate),
         ),
         cgroup=None if cgroup is None else Cgroup(cgroup.text("path"), cgroup.integer("level")),
         cgroup_number=fields.optional_integer("cgroup_number"),
@@ -140,6 +147,14 @@ def _workload(fields: Fields) -> Workload:
     )
     fields.done()
     return workload
+
+
+def _as_texts(addresses: Iterable[Address]) -> list[str]:
+    return [str(address) for address in addresses]
+
+
+def _addresses(fields: Fields) -> frozenset[Address]:
+    return frozenset(ipaddress.ip_address(address) for address in fields.texts("addresses"))
 
 
 def _bare(value: object) -> ConnectionTuple:

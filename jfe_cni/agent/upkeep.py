@@ -105,12 +105,16 @@ class Upkeep:
             workload = dataclasses.replace(workload, bare=tuple(each for each in workload.bare if each in still))
         if workload == before:
             return
-        self._roster.put(record, workload)
-        if workload.addresses != before.addresses and self._supervisor.connected:
-            await self._issuance.give(record, await self._supervisor.control())
-        if (workload.bare, workload.lent_ports) != (before.bare, before.lent_ports):
-            await self._installation.install(record)
-        await self._announcement.announce()
+        try:
+            self._roster.put(record, workload)
+            # Without an upgrader it stays due, as it does where it fails: see `_renew`.
+            if workload.addresses != before.addresses and self._supervisor.connected:
+                await self._issuance.renew_locked(record, await self._supervisor.control())
+            if (workload.bare, workload.lent_ports) != (before.bare, before.lent_ports):
+                await self._installation.install(record)
+        finally:
+            # Whatever failed, the directory says where the workload is.
+            await self._announcement.announce()
 
     async def _follow_cgroup(self, record: Record) -> None:
         """A cgroup that is made anew has another number, and rules that name the old one match it no more."""

@@ -68,11 +68,13 @@ PUBLISHED = frozenset({State.COVERED, State.CLOSED, State.MENDING})
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is remembered of a certificate: seconds since the epoch, and the roots it came with. Never its key."""
+    """What is remembered of a certificate: seconds since the epoch, the roots it came with, the addresses that it
+    names. Never its key."""
 
     renew_at: float
     expires: float
     roots: tuple[str, ...]
+    addresses: frozenset[Address]
 
 
 @dataclass(frozen=True)

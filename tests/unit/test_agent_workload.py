@@ -118,7 +118,7 @@ def test_a_saved_workload_comes_back_as_it_was(tmp_path: Path) -> None:
                     "state": State.COVERED,
                     "addresses": frozenset({V4, V6}),
                     "listeners": Listeners(61000, 61001, True),
-                    "certificate": Certificate(1.5, 2.5, ("ab", "cd")),
+                    "certificate": Certificate(1.5, 2.5, ("ab", "cd"), frozenset({V4})),
                     "bare": (ConnectionTuple(V4, 5, ipaddress.ip_address("10.9.9.9"), 80),),
                     "settings": WorkloadSettings(
                         excluded_outbound_ports=(53,),
