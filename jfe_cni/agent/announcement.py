@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from jfe_cni.agent.directory import OWN, Directory, own_entries
 from jfe_cni.agent.log import fields
@@ -22,7 +23,7 @@ class Announcement:
 
     def gather(self) -> None:
         """Brings the directory up to date, and tells nobody yet."""
-        entries = [entry for record in self._roster for entry in entries_of(record.workload)]
+        entries = [entry for record in self._roster for entry in entries_of(record.workload, record.yielded_ports)]
         self._directory.replace(OWN, entries)
 
     async def announce(self) -> None:
@@ -34,9 +35,10 @@ class Announcement:
             self._log.warning("directory not published", extra=fields(error=str(error)))
 
 
-def entries_of(workload: Workload) -> list[DirectoryEntry]:
+def entries_of(workload: Workload, yielded_ports: Collection[int] = ()) -> list[DirectoryEntry]:
     if not workload.published:
         return []
     # Others share a host workload's addresses: it is known by the ports on which it listens.
-    ports = workload.listener_ports if workload.shape == "host" else None
+    own = [port for port in workload.listener_ports if port not in yielded_ports]
+    ports = own if workload.shape == "host" else None
     return own_entries(workload.addresses, workload.identity, ports, workload.settings.excluded_inbound_ports)

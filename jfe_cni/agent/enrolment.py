@@ -82,6 +82,8 @@ class Enroller:
             self._roster.remove(record)
             self._roster.save()
             record.namespace.close()
+            # A port that it held may be another's now.
+            await self._announcement.announce()
         self._log.info("unenrolled", extra=fields(**_named(record)))
 
     async def release_all(self) -> None:

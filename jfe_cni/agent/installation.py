@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
+from jfe_cni.agent.lent_ports import holders, yielded
 from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.workload import State, Workload
@@ -35,6 +37,8 @@ class Installation:
         self._exemption = exemption
         # The host's workloads share one table, replaced whole.
         self._host_lock = asyncio.Lock()
+        # Whose each lent port is, as of the table that was loaded last.
+        self._holders: dict[int, str] = {}
 
     async def install(self, record: Record) -> None:
         """Loads the rules and looks that they are there. Raises KernelError, with nothing of the new rules left."""
@@ -106,7 +110,9 @@ class Installation:
         """What of it is missing in the kernel afterwards. Looked at before anybody else may load: another workload
         that is being enrolled meanwhile changes what is wanted."""
         async with self._host_lock:
+            # Before the first wait: what is wanted, and who is told what, are of one moment.
             intent = self._host_intent()
+            self._settle_ports()
             if intent is None:
                 await self._cover.remove_host(self._mark)
                 return ()
@@ -130,9 +136,21 @@ class Installation:
             bare=workload.bare,
         )
 
+    def _settle_ports(self) -> None:
+        """What `_host_intent` gives to whom is so from now on."""
+        self._holders = self._lent()
+        for record in self._roster.host():
+            record.yielded_ports = yielded(record.workload, self._holders)
+
+    def _lent(self) -> dict[int, str]:
+        return holders(
+            (record.workload for record in self._roster.host() if _has_rules(record.workload)), self._holders
+        )
+
     def _host_intent(self) -> HostIntent | None:
         workloads = [record.workload for record in self._roster.host()]
-        hosted = tuple(each for each in map(_hosted, workloads) if each is not None)
+        lent = self._lent()
+        hosted = tuple(each for each in (_hosted(workload, lent) for workload in workloads) if each is not None)
         if not hosted:
             return None
         ipv6 = all(each.listeners.ipv6 for each in workloads if each.listeners is not None)
@@ -143,16 +161,26 @@ def _has_link(workload: Workload) -> bool:
     return workload.mode == "strict" and workload.shape == "namespace"
 
 
-def _hosted(workload: Workload) -> HostWorkload | None:
-    """None: no rules at the moment. A cgroup that is away can't be named in a rule (it has no number)."""
-    if workload.listeners is None or workload.cgroup is None or workload.state in (State.RELEASING, State.ABSENT):
+def _has_rules(workload: Workload) -> bool:
+    """Of the host's. A cgroup that is away can't be named in a rule (it has no number)."""
+    return (
+        workload.listeners is not None
+        and workload.cgroup is not None
+        and workload.state not in (State.RELEASING, State.ABSENT)
+    )
+
+
+def _hosted(workload: Workload, held: Mapping[int, str]) -> HostWorkload | None:
+    """None: no rules at the moment."""
+    if not _has_rules(workload) or workload.listeners is None or workload.cgroup is None:
         return None
+    others = yielded(workload, held)
     return HostWorkload(
         workload=workload.id,
         cgroup=workload.cgroup,
         outbound_port=workload.listeners.outbound,
         inbound_port=workload.listeners.inbound,
         mode=Mode(workload.mode),
-        listener_ports=workload.lent_ports,
+        listener_ports=tuple(port for port in workload.lent_ports if port not in others),
         bare=workload.bare,
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jfe_cni.agent import state_file
+from jfe_cni.agent import lent_ports, state_file
 from jfe_cni.agent.faults import UnknownWorkloadError
 from jfe_cni.agent.reports import Bare, PassedReport, WorkloadReport
 from jfe_cni.agent.state_file import SavedDirectory
@@ -31,6 +31,8 @@ class Record:
     loaded: bool = False
     # Whether its link is, or may be, closed. Kept here and not in the state: a new agent takes each link for closed.
     link_closed: bool = False
+    # Lent ports (`lent_ports.py`) that are another workload's, by that one's id.
+    yielded_ports: dict[int, str] = field(default_factory=dict)
     # Why its certificate could not be replaced, until one is.
     uncertified: str | None = None
     hazards: tuple[str, ...] = ()
@@ -105,6 +107,7 @@ def set_trouble(record: Record, error: JfeError) -> None:
 def report(record: Record) -> WorkloadReport:
     workload = record.workload
     listeners, certificate = workload.listeners, workload.certificate
+    troubles = (workload.trouble, record.uncertified, lent_ports.trouble(record.yielded_ports))
     return WorkloadReport(
         id=workload.id,
         shape=workload.shape,
@@ -122,7 +125,7 @@ def report(record: Record) -> WorkloadReport:
         bare=tuple(Bare(str(b.local), b.local_port, str(b.remote), b.remote_port) for b in workload.bare),
         passed=record.passed,
         hazards=record.hazards,
-        trouble="; ".join(filter(None, (workload.trouble, record.uncertified))) or None,
+        trouble="; ".join(filter(None, troubles)) or None,
     )
 
 

@@ -91,6 +91,38 @@ def test_a_server_under_cover_is_known_by_its_port_and_sees_the_clients_address(
     assert pod.ask(server, PORT + 1, b"other") == client.encode() + b" other"
 
 
+ONE_LISTENER_FOR_ALL = """
+listener = socket.create_server(("", port)); told("made")
+for folder in folders:
+    if os.fork() == 0:
+        open(folder, "w").write("0"); time.sleep(1000)
+time.sleep(1000)
+"""
+
+
+def test_a_listener_that_two_commands_hold_is_the_firsts_and_nobody_else_is_troubled(
+    node: Node, peer: Host, tree: CgroupTree
+) -> None:
+    one, two, three = (made(tree, node, name) for name in ("one", "two", "three"))
+    folders = [str(each.procs) for each in (two, one)]
+    assert lab.first_line(peer.python(ONE_LISTENER_FOR_ALL, port=PORT, folders=folders)) == "made"
+    lab.until(lambda: bool(one.processes() and two.processes()), "they are not in their cgroups")
+
+    def troubled() -> dict[str, bool]:
+        return {each.id: f"port {PORT} is" in (each.trouble or "") for each in node.status().workloads}
+
+    enrol(node, two)
+    enrol(node, one)
+    assert troubled() == {"one": True, "two": False}
+    enrol(node, three)
+    assert {each.state for each in node.status().workloads} == {"covered"}
+    named = {each.identity for each in node.ask("directory") if each.port == PORT}
+    assert named == {each.identity for each in node.status().workloads if each.id == "two"}
+    node.ask("unenrol", "two")
+    assert troubled() == {"one": False, "three": False}
+    assert PORT in [each.port for each in node.ask("directory")]
+
+
 def test_two_commands_at_once_have_two_identities(
     node: Node, other: Node, pod: Host, peer: Host, tree: CgroupTree
 ) -> None:
