@@ -82,6 +82,8 @@ class Enroller:
             self._roster.remove(record)
             self._roster.save()
             record.namespace.close()
+            with self._logged("closed links not swept", record):
+                await self._installation.sweep_links()
             # A port that it held may be another's now.
             await self._announcement.announce()
         self._log.info("unenrolled", extra=fields(**_named(record)))

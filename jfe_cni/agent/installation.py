@@ -37,6 +37,8 @@ class Installation:
         self._exemption = exemption
         # The host's workloads share one table, replaced whole.
         self._host_lock = asyncio.Lock()
+        # A link that is being closed waits until what is swept has been chosen and swept.
+        self._sweeping = asyncio.Lock()
         # Whose each lent port is, as of the table that was loaded last.
         self._holders: dict[int, str] = {}
 
@@ -80,13 +82,20 @@ class Installation:
         if _has_link(record.workload):
             # Said before it is so: of several links some may be closed when one can't be.
             record.link_closed = True
-            await self._ground.close_link(record.namespace)
+            async with self._sweeping:
+                await self._ground.close_link(record.namespace)
 
     async def open_link(self, record: Record) -> None:
         """An open link stays open."""
         if _has_link(record.workload):
             await self._ground.open_link(record.namespace)
         record.link_closed = False
+
+    async def sweep_links(self) -> None:
+        """Nothing closes a link but that of a workload which is closed now. What closed another may have outlived it:
+        its device went, or its whole namespace."""
+        async with self._sweeping:
+            await self._ground.sweep_links([record.namespace for record in self._roster if record.link_closed])
 
     async def sync_host(self) -> None:
         """The host's table says what the roster says."""

@@ -42,6 +42,7 @@ class Restoration:
             await self._restore_one(workload)
         if swept:
             await self._installation.sweep_host()
+        await self._installation.sweep_links()
         self._roster.save()
 
     async def _restore_one(self, workload: Workload) -> None:
@@ -55,6 +56,8 @@ class Restoration:
             await self._enroller.discard(record)
             return
         record.workload = dataclasses.replace(workload, state=State.CLOSED)
+        # The agent before may have been killed while it held it closed.
+        record.link_closed = workload.shape == "namespace"
         if workload.shape == "host":
             found = self._targets.cgroup_again(workload)
             if found is None and self._targets.made_for_one_run(workload):

@@ -82,6 +82,10 @@ class KernelGround:
         for link in await links.links(namespace):
             await links.open_link(self._nft, link.outside)
 
+    async def sweep_links(self, closed: Iterable[Namespace]) -> None:
+        """Opens whatever was closed, of links that are there and of those that are gone, but those of `closed`."""
+        await links.sweep(self._nft, closed)
+
     def cgroup(self, path: str) -> tuple[Cgroup, int] | None:
         """The cgroup at an absolute path or one below the v2 root, with its number (inode); None: there is none."""
         try:

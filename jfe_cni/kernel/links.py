@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jfe_cni.kernel.namespace import Namespace, run_inside
 from jfe_cni.kernel.netlink import open_route
 from jfe_cni.kernel.nft import Nft
 from jfe_cni.rules import closed_link
+from jfe_cni.rules.closed_link import FAMILY, PREFIX
 
 VETH = "veth"
 
@@ -25,8 +27,11 @@ class Link:
 async def links(namespace: Namespace) -> tuple[Link, ...]:
     """The veth pairs between `namespace` and this process's own.
 
-    An index says nothing of the namespace it counts in, so both ends must name each other."""
+    An index says nothing of the namespace it counts in, so both ends must name each other. This process's own has none:
+    a device whose peer has its own index elsewhere would be taken for a pair."""
     with Namespace.own() as own:
+        if namespace.identity == own.identity:
+            return ()
         inside = await run_inside(namespace, _veths)
         outside = {veth.index: veth for veth in await run_inside(own, _veths)}
     found = []
@@ -44,7 +49,19 @@ async def close_link(nft: Nft, device: str) -> None:
 
 async def open_link(nft: Nft, device: str) -> None:
     """Undo `close_link`; a link that is open stays open."""
-    await nft.delete(closed_link.FAMILY, closed_link.closed_link_table(device))
+    await nft.delete(FAMILY, closed_link.closed_link_table(device))
+
+
+async def sweep(nft: Nft, closed: Iterable[Namespace]) -> None:
+    """Take away what closes a device of this process's own namespace, but for the links of the namespaces `closed`.
+
+    Such a table outlives its device, and later kernels bind it again to the next one of that name."""
+    tables = {name for family, name in await nft.names() if (family, name[: len(PREFIX)]) == (FAMILY, PREFIX)}
+    if not tables:
+        return
+    kept = {closed_link.closed_link_table(link.outside) for each in closed for link in await links(each)}
+    for table in sorted(tables - kept):
+        await nft.delete(FAMILY, table)
 
 
 async def addresses(namespace: Namespace) -> frozenset[str]:

@@ -57,14 +57,18 @@ class Nft:
 
     async def tables(self, namespace: Namespace | None = None) -> tuple[Table, ...]:
         """The tables of a namespace that are ours, by their names: `jfe` and those that begin with `jfe_`."""
-        names = [line.split() for line in (await self._run(["list", "tables"], namespace)).splitlines()]
         found = []
-        for _, family, name in names:
+        for family, name in await self.names(namespace):
             if name == "jfe" or name.startswith("jfe_"):
                 listed = await self.listing(family, name, namespace)
                 if listed is not None:
                     found.append(Table(family, name, tuple(sorted(set(WORKLOAD_TAG.findall(listed))))))
         return tuple(found)
+
+    async def names(self, namespace: Namespace | None = None) -> tuple[tuple[str, str], ...]:
+        """Every table of a namespace, whoever's: family and name."""
+        lines = [line.split() for line in (await self._run(["list", "tables"], namespace)).splitlines()]
+        return tuple((family, name) for _, family, name in lines)
 
     async def delete(self, family: str, table: str, namespace: Namespace | None = None) -> None:
         """Take a table away; none there is none to take."""

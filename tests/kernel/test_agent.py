@@ -24,6 +24,7 @@ from jfe_cni.agent.objects import DirectoryEntry, Enrolment, Mode, Target, netwo
 from jfe_cni.agent.reports import StatusReport, WorkloadReport
 from jfe_cni.errors import AgentError, ConflictError, JfeError, NamespaceGone, RequestError
 from jfe_cni.kernel.cgroups import CgroupTree
+from jfe_cni.rules.closed_link import closed_link_table
 from tests.kernel import lab
 from tests.kernel.lab import Capture, Host
 
@@ -395,6 +396,43 @@ def test_rules_are_mended_where_the_link_cannot_be_closed_and_that_is_told(node:
     pod.command("nft", "flush", "ruleset")
     lab.until(lambda: node.covered(pod) and cover_of(pod) == wanted, "not mended")
     lab.until(lambda: "nft failed" in (node.workload(pod).trouble or ""), "nothing is said of the link")
+
+
+def orphan(host: Host) -> str:
+    """Closes a link that is gone; the name of the table that is left of it."""
+    table = closed_link_table("gone0")
+    host.command("nft", f"add table netdev {table}")
+    return table
+
+
+def test_what_closed_a_link_that_is_gone_is_swept_at_the_start(idle: Node, peer: Host) -> None:
+    table = orphan(peer)
+    idle.start()
+    assert table not in peer.rules()
+
+
+def test_what_closed_a_link_that_is_gone_is_swept_at_a_release(node: Node, pod: Host, peer: Host) -> None:
+    node.enrol(pod)
+    table = orphan(peer)
+    node.ask("unenrol", pod.name)
+    assert table not in peer.rules()
+
+
+def test_a_link_that_is_closed_now_is_not_opened_when_others_are_released(node: Node, pod: Host, peer: Host) -> None:
+    closed = closed_link_table(peer.device)
+    node.enrol(pod)
+    node.enrol(peer)
+    # A table that another process owns can't be replaced by anybody: the workload stays closed.
+    owner = pod.start("nft", "-i")
+    assert owner.stdin is not None
+    print("delete table inet jfe; add table inet jfe { flags owner; }", file=owner.stdin, flush=True)
+    lab.until(lambda: closed in peer.rules() and bool(node.workload(pod).trouble), "its link is not closed")
+    table = orphan(peer)
+    node.ask("unenrol", peer.name)
+    assert table not in peer.rules()
+    assert closed in peer.rules()
+    lab.end(pod)
+    lab.until(lambda: node.covered(pod) and closed not in peer.rules(), "not mended")
 
 
 def test_the_authority_is_rotated_while_connections_live_and_are_made(node: Node, pod: Host, peer: Host) -> None:
