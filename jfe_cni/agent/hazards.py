@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jfe_cni.agent.roster import Record
-from jfe_cni.kernel.cgroups import NFT_ROOT
+from jfe_cni.kernel.cgroups import NFT_ROOT, MadeCgroup
 
 # linux/capability.h, by bit: packet sockets never meet the output hook; the table can be flushed (and is mended).
 _CAPABILITIES = {13: "NET_RAW", 12: "NET_ADMIN"}
@@ -25,11 +25,9 @@ def _processes(record: Record) -> list[Path]:
     if workload.shape == "host":
         if workload.cgroup is None:
             return []
-        try:
-            members = (NFT_ROOT / workload.cgroup.path / "cgroup.procs").read_text().split()
-        except OSError:
-            return []
-        return [proc / member for member in members]
+        # Those below it are the workload's, too: its rules match them all.
+        cgroup = MadeCgroup(NFT_ROOT, NFT_ROOT / workload.cgroup.path)
+        return [proc / str(member) for member in cgroup.processes()]
     return [each for each in proc.iterdir() if each.name.isdigit() and _namespace_of(each) == workload.namespace]
 
 

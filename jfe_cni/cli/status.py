@@ -22,14 +22,19 @@ from jfe_cni.cli.show import console, moment, patience, print_json, print_table
 def status(socket: Path, as_json: bool) -> int:
     """Show the agent, the upgrader and every workload.
 
-    Exit status 1 if the agent knows of trouble.
+    Exit status 1 if the agent knows of trouble, its own or a workload's.
     """
     report = asyncio.run(_ask(socket))
     if as_json:
         print_json(report_json(report))
     else:
         _print(report)
-    return 1 if report.troubles else 0
+    return 1 if in_trouble(report) else 0
+
+
+def in_trouble(report: StatusReport) -> bool:
+    """Whether something is wrong with the node or one of its workloads."""
+    return bool(report.troubles) or any(each.trouble or _rules_changed(each) for each in report.workloads)
 
 
 async def _ask(socket: Path) -> StatusReport:
@@ -76,11 +81,16 @@ def _passed(passed: Iterable[PassedReport]) -> list[str]:
     ]
 
 
+def _rules_changed(workload: WorkloadReport) -> bool:
+    """One that is on its way in or out, or away, has no rules that could be whole."""
+    return not workload.rules_whole and workload.state not in ("enrolling", "absent", "releasing")
+
+
 def _row(workload: WorkloadReport) -> tuple[str | Text, ...]:
     remarks = []
     if workload.trouble:
         remarks.append(workload.trouble)
-    if not workload.rules_whole:
+    if _rules_changed(workload):
         remarks.append("its rules were changed")
     if workload.bare:
         remarks.append(f"{len(workload.bare)} connections still bare")

@@ -123,6 +123,15 @@ def test_a_listener_that_two_commands_hold_is_the_firsts_and_nobody_else_is_trou
     assert PORT in [each.port for each in node.ask("directory")]
 
 
+def test_whoever_could_step_round_the_rules_is_shown_however_deep_its_cgroup(
+    node: Node, peer: Host, tree: CgroupTree
+) -> None:
+    cgroup = made(tree, node, "deep")
+    peer.start("sleep", "1000", cgroup=tree.create(f"{cgroup.path}/a/b"))
+    lab.until(lambda: bool(cgroup.processes()), "it is not in its cgroup")
+    assert set(enrol(node, cgroup).hazards) == {"NET_RAW", "NET_ADMIN"}
+
+
 def test_two_commands_at_once_have_two_identities(
     node: Node, other: Node, pod: Host, peer: Host, tree: CgroupTree
 ) -> None:
