@@ -71,7 +71,7 @@ def _node(
             control=settings.upgrader_socket,
             cgroup=cgroup.path,
             log=settings.upgrader_log,
-            workers=settings.workers or len(os.sched_getaffinity(0)),
+            workers=settings.workers_on(len(os.sched_getaffinity(0))),
         ),
         authority=open_authority(settings.authority_folder, domain, _now),
         exemption=tree.exemption(_upgrader_cgroup(settings)),

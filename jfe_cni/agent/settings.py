@@ -13,6 +13,8 @@ from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE, Mark
 
 DEFAULT_STATE_DIR = Path("/var/lib/jfe")
 DEFAULT_SOCKET = Path("/run/jfe/agent.sock")
+# upgrader/broker/src/arguments.rs: the broker starts with no more.
+MOST_WORKERS = 256
 
 
 def node_name() -> str:
@@ -36,7 +38,7 @@ class Settings:
     directory_file: Path | None = None
     mark: int = DEFAULT_MARK_BIT
     table: int = DEFAULT_TABLE
-    # Workers of the upgrader; None: as many as it has CPUs.
+    # Workers of the upgrader; None: as many as it has CPUs, up to the most that there can be.
     workers: int | None = None
     # (address, port) of a TCP endpoint for Prometheus; None: metrics on the API's socket only.
     metrics_listen: tuple[str, int] | None = None
@@ -53,12 +55,16 @@ class Settings:
         socket_path(str(self.socket))
         socket_path(str(self.upgrader_socket))
         Mark(self.mark, self.table)
-        if self.workers is not None and not 1 <= self.workers <= 256:
-            raise RequestError(f"{self.workers} workers can't be", remedy="choose 1 to 256")
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            raise RequestError(f"{self.workers} workers can't be", remedy=f"choose 1 to {MOST_WORKERS}")
         if not self.node or len(self.node) > 64 or not all(c.isalnum() or c in "-._" for c in self.node):
             raise RequestError(
                 f"{self.node!r} can't be a node's name", remedy="use up to 64 letters, digits, dots and hyphens"
             )
+
+    def workers_on(self, cpus: int) -> int:
+        """How many the upgrader is started with where it has `cpus` CPUs."""
+        return self.workers or min(cpus, MOST_WORKERS)
 
     @property
     def packet_mark(self) -> Mark:

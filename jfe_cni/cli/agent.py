@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from jfe_cni.agent.settings import DEFAULT_STATE_DIR, Settings, node_name
+from jfe_cni.agent.settings import DEFAULT_STATE_DIR, MOST_WORKERS, Settings, node_name
 from jfe_cni.cli.options import socket_option
 from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE
 
@@ -76,7 +76,7 @@ class Number(click.ParamType[int]):
     type=click.Path(path_type=Path, dir_okay=False),
     help="A file of peers: JSON, TOML or one network a line; looked at each second.",
 )
-@click.option("--workers", type=click.IntRange(1, 1024), help="Of the upgrader; default: one a CPU.")
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Of the upgrader; default: one a CPU.")
 @click.option("--metrics", "metrics_listen", type=Endpoint(), help="Serve Prometheus there, over TCP.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--log-connections", is_flag=True, help="One log line for each connection that ends.")

@@ -91,6 +91,7 @@ def test_the_socket_is_taken_from_the_environment(tmp_path: Path) -> None:
         ("unenroll", "--all", "x"),
         ("run",),
         ("agent", "--workers", "0"),
+        ("agent", "--workers", "257"),
         ("agent", "--metrics", "9090"),
         ("agent", "--metrics", "127.0.0.1:99999"),
         ("agent", "--mark", "many"),
