@@ -71,30 +71,34 @@ class Fields:
         value = self.optional_integer(name)
         return None if value is None else self._port(name, value)
 
-    def ports(self, name: str) -> tuple[int, ...]:
+    def ports(self, name: str, most: int | None = None) -> tuple[int, ...]:
         ports: list[int] = []
-        for value in self.elements(name):
+        for value in self.elements(name, most):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise self._wrong(name, "a list of ports", value)
             ports.append(self._port(name, value))
         return tuple(ports)
 
-    def texts(self, name: str) -> tuple[str, ...]:
+    def texts(self, name: str, most: int | None = None) -> tuple[str, ...]:
         texts: list[str] = []
-        for value in self.elements(name):
+        for value in self.elements(name, most):
             if not isinstance(value, str):
                 raise self._wrong(name, "a list of strings", value)
             texts.append(value)
         return tuple(texts)
 
-    def elements(self, name: str) -> list[Any]:
-        """The list under `name`; empty where it is absent."""
+    def elements(self, name: str, most: int | None = None) -> list[Any]:
+        """The list under `name`, of at most so many elements; empty where it is absent."""
         value = self._fields.pop(name, None)
         if value is None:
             return []
-        if isinstance(value, list):
-            return value
-        raise self._wrong(name, "a list", value)
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list", value)
+        if most is not None and len(value) > most:
+            raise RequestError(
+                f"{name} of {self.what} has {len(value)} elements, more than {most}", remedy=f"give {most} at most"
+            )
+        return value
 
     def nested(self, name: str) -> Fields | None:
         value = self._fields.pop(name, None)

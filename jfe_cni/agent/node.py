@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from jfe_cni.agent import state_file
@@ -34,7 +34,7 @@ from jfe_cni.agent.upgrader import Command
 from jfe_cni.agent.upkeep import Upkeep
 from jfe_cni.agent.views import Views
 from jfe_cni.agent.watch import Watch
-from jfe_cni.errors import RequestError
+from jfe_cni.errors import JfeError, RequestError
 from jfe_cni.identity.authority import Authority, Clock
 from jfe_cni.kernel.cover import Cover
 from jfe_cni.kernel.ground import KernelGround
@@ -116,6 +116,8 @@ class Node:
         )
         self._restoration = Restoration(self._roster, targets, self._enroller, self._installation, cover, log)
         self._state_file = settings.state_file
+        # One at a time: what one takes back must not be what another has pushed.
+        self._pushing = asyncio.Lock()
         file = settings.directory_file
         self._directory_watch = (
             None
@@ -165,22 +167,37 @@ class Node:
         await self._enroller.unenrol(workload)
 
     async def push(self, entries: list[DirectoryEntry]) -> None:
-        self._directory.put(API, entries)
-        self._roster.save()
-        await self._publication.publish()
+        async with self._pushing:
+            before = self._directory.of_source(API)
+            self._directory.put(API, entries)
+            await self._publish_pushed(before)
 
     async def withdraw(self, keys: list[Key]) -> None:
-        known = {entry.key for entry in self._directory.of_source(API)}
-        unknown = [key for key in keys if key not in known]
-        if unknown:
-            network, port = unknown[0]
-            where = str(network) if port is None else f"{network} port {port}"
-            raise RequestError(
-                f"no entry for {where} was pushed", remedy="see `jfe status` for the directory's entries"
-            )
-        self._directory.remove(API, keys)
+        async with self._pushing:
+            before = self._directory.of_source(API)
+            known = {entry.key for entry in before}
+            unknown = [key for key in keys if key not in known]
+            if unknown:
+                network, port = unknown[0]
+                where = str(network) if port is None else f"{network} port {port}"
+                raise RequestError(
+                    f"no entry for {where} was pushed", remedy="see `jfe status` for the directory's entries"
+                )
+            self._directory.remove(API, keys)
+            await self._publish_pushed(before)
+
+    async def _publish_pushed(self, before: Iterable[DirectoryEntry]) -> None:
+        """Saved only once the upgrader has taken it: what it refuses would be refused at each start again. Where it
+        does, all is as `before`."""
+        try:
+            await self._publication.publish()
+        except JfeError:
+            self._directory.replace(API, before)
+            # Something else may have been saved meanwhile, and this with it.
+            self._roster.save_if_possible()
+            await self._announcement.announce()
+            raise
         self._roster.save()
-        await self._publication.publish()
 
     async def rotate(self, step: str) -> None:
         match step:

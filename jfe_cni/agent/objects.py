@@ -21,8 +21,11 @@ Cover = Literal["covered", "wished"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TARGET_KINDS: tuple[TargetKind, ...] = ("netns", "pid", "cgroup", "unit")
-# No more than this many elements in any list that a request carries: a ruleset holds them all.
+# No more than this many elements in a list of one workload's settings or of one directory entry: each of the two goes
+# to the upgrader in one frame, whose length is limited.
 LIST_LIMIT = 1024
+# SPIFFE-ID, section 2.4: an id is at most 2048 bytes long.
+_IDENTITY_LIMIT = 2048
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,14 @@ class WorkloadSettings:
         if fields is None:
             return cls()
         settings = cls(
-            excluded_inbound_ports=fields.ports("excluded_inbound_ports"),
-            excluded_outbound_ports=fields.ports("excluded_outbound_ports"),
+            excluded_inbound_ports=fields.ports("excluded_inbound_ports", LIST_LIMIT),
+            excluded_outbound_ports=fields.ports("excluded_outbound_ports", LIST_LIMIT),
             excluded_outbound_networks=tuple(
-                network_of(text, fields.what) for text in fields.texts("excluded_outbound_networks")
+                network_of(text, fields.what) for text in fields.texts("excluded_outbound_networks", LIST_LIMIT)
             ),
-            application_tls_ports=fields.ports("application_tls_ports"),
-            application_plaintext_ports=fields.ports("application_plaintext_ports"),
-            await_hello_ports=fields.ports("await_hello_ports"),
+            application_tls_ports=fields.ports("application_tls_ports", LIST_LIMIT),
+            application_plaintext_ports=fields.ports("application_plaintext_ports", LIST_LIMIT),
+            await_hello_ports=fields.ports("await_hello_ports", LIST_LIMIT),
             strangers_tls=fields.flag("strangers_tls"),
             verify_source=fields.flag("verify_source", default=True),
         )
@@ -181,12 +184,16 @@ class DirectoryEntry:
         identity = fields.optional_text("identity")
         if identity is not None and not identity.startswith("spiffe://"):
             raise RequestError(f"identity of {fields.what} is no SPIFFE id", remedy="write spiffe://DOMAIN/PATH")
+        if identity is not None and len(identity.encode()) > _IDENTITY_LIMIT:
+            raise RequestError(
+                f"identity of {fields.what} is longer than {_IDENTITY_LIMIT} bytes", remedy="no SPIFFE id is that long"
+            )
         entry = cls(
             network=network_of(fields.text("network"), fields.what),
             port=fields.port("port"),
             identity=identity,
             cover="covered" if cover == "covered" else "wished",
-            excluded_ports=fields.ports("excluded_ports"),
+            excluded_ports=fields.ports("excluded_ports", LIST_LIMIT),
             source=source,
         )
         fields.done()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
 
 from jfe_cni.agent import messages
 from jfe_cni.agent.control import Control
 from jfe_cni.agent.directory import Directory, Key, delta
 from jfe_cni.agent.objects import DirectoryEntry
 
-# An entry is some 200 bytes of JSON; so many stay well below the frame's limit of 16 MiB, and hold nobody up.
+# An entry is some 200 bytes of JSON, with long lists up to 10,000. So many entries, and so many bytes, stay well below
+# the frame's limit of 16 MiB, and hold nobody up.
 _ENTRIES_A_FRAME = 10_000
+_BYTES_A_FRAME = 4 * 1024 * 1024
 
 
 class Publication:
@@ -29,18 +33,39 @@ class Publication:
     async def publish(self) -> None:
         """Says what has changed since the last time. Without an upgrader nothing: the next one is told everything.
 
-        Raises UpgraderError; then the same is said again with the next change."""
+        Raises UpgraderError; then what was not answered is said again with the next change."""
         async with self._publishing:
-            if self._control is None or self._control.closed.is_set():
+            control, sent = self._control, self._sent
+            if control is None or control.closed.is_set():
                 return
-            wanted = self._directory.merged()
-            change = delta(self._sent, wanted)
-            for part in _parts(change.removed):
-                messages.expect_done(await self._control.ask(messages.remove_directory(part)))
-            for part in _parts(change.put):
-                messages.expect_done(await self._control.ask(messages.add_directory(part)))
-            self._sent = wanted
+            change = delta(sent, self._directory.merged())
+            for part in parts(change.removed):
+                sent.update(_in_doubt(part))
+                messages.expect_done(await control.ask(messages.remove_directory(part)))
+                for entry in part:
+                    del sent[entry.key]
+            for part in parts(change.put):
+                sent.update(_in_doubt(part))
+                messages.expect_done(await control.ask(messages.add_directory(part)))
+                sent.update({entry.key: entry for entry in part})
 
 
-def _parts(entries: Sequence[DirectoryEntry]) -> list[Sequence[DirectoryEntry]]:
-    return [entries[at : at + _ENTRIES_A_FRAME] for at in range(0, len(entries), _ENTRIES_A_FRAME)]
+def _in_doubt(part: Iterable[DirectoryEntry]) -> dict[Key, DirectoryEntry]:
+    """What was said and not answered, be it that the caller was cancelled: like no entry that can be wanted, so that
+    whatever is wanted of it next is said."""
+    return {entry.key: dataclasses.replace(entry, source="in doubt") for entry in part}
+
+
+def parts(entries: Sequence[DirectoryEntry]) -> Iterator[list[DirectoryEntry]]:
+    """The entries in order, each part of them fit for one frame."""
+    part: list[DirectoryEntry] = []
+    size = 0
+    for entry in entries:
+        more = len(json.dumps(entry.as_json()))
+        if part and (len(part) == _ENTRIES_A_FRAME or size + more > _BYTES_A_FRAME):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += more
+    if part:
+        yield part

@@ -495,6 +495,17 @@ def test_an_agent_whose_directory_file_could_never_be_read_does_not_start(idle: 
     idle.process = None
 
 
+def test_entries_that_the_upgrader_does_not_take_are_not_kept(node: Node, peer: Host, tree: CgroupTree) -> None:
+    for pid in pids_of_upgrader(node, tree):
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(JfeError):
+        node.ask("add_to_directory", [DirectoryEntry(network_of(f"{peer.ipv4}/32", "entry"))])
+    for pid in pids_of_upgrader(node, tree):
+        os.kill(pid, signal.SIGCONT)
+    assert node.ask("directory") == []
+    assert peer.ipv4 not in (node.folder / "state" / "workloads.json").read_text()
+
+
 def test_explain_says_what_then_happens(node: Node, pod: Host, peer: Host) -> None:
     node.enrol(pod)
     peer.echo(peer.ipv4, PORT)

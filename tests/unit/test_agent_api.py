@@ -44,6 +44,8 @@ WEB = WorkloadReport(
     trouble=None,
 )
 
+TOO_MANY = b",".join([b"80"] * 1025)
+
 
 class Recorder:
     """Does what the API asks for by writing it down; `fault` is what it meets."""
@@ -194,6 +196,21 @@ async def test_entries_are_pushed_and_withdrawn(served: Served, client: AgentCli
             b'{"target": {"netns": "/x"},'
             b' "settings": {"application_tls_ports": [1], "application_plaintext_ports": [1]}}',
             "port 1",
+        ),
+        (
+            "/v1/workloads",
+            b'{"target": {"netns": "/x"}, "settings": {"await_hello_ports": [%s]}}' % TOO_MANY,
+            "await_hello_ports of settings of the enrolment has 1025 elements, more than 1024",
+        ),
+        (
+            "/v1/directory",
+            b'{"entries": [{"network": "10.2.0.9/32", "excluded_ports": [%s]}]}' % TOO_MANY,
+            "excluded_ports of entry 1 has 1025 elements, more than 1024",
+        ),
+        (
+            "/v1/directory",
+            b'{"entries": [{"network": "10.2.0.9/32", "identity": "spiffe://d/%s"}]}' % (b"x" * 2048),
+            "longer than 2048 bytes",
         ),
         ("/v1/directory", b'{"entries": [{"network": "10.2.0.9/8"}]}', "entry 1"),
         ("/v1/ca/rotate", b"{}", "lacks step"),
