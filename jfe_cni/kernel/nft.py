@@ -7,6 +7,7 @@ Text and not JSON, for some hosts' `nft` is built without it; `nsenter --net` an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shutil
 from dataclasses import dataclass
@@ -88,8 +89,7 @@ class Nft:
             out, err = await process.communicate(text.encode())
         except asyncio.CancelledError:
             # Killed while loading, nft has either sent its one transaction or has not.
-            process.kill()
-            await process.wait()
+            await end(process)
             raise
         if process.returncode != 0:
             said = err.decode(errors="replace").strip()
@@ -102,6 +102,13 @@ def table_comment(listing: str) -> str:
     """The comment of the table whose `nft list table` this is; empty if it has none."""
     found = TABLE_COMMENT.search(listing)
     return found.group(1) if found else ""
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Kills it and waits for its end, be it that it has ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 def locate(program: str, remedy: str) -> str:

@@ -11,7 +11,7 @@ from jfe_cni.errors import HostError, KernelError, RuleMatchError
 from jfe_cni.kernel import routing
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup, check_cgroup_namespace
 from jfe_cni.kernel.namespace import Namespace, fresh_namespace, run_inside
-from jfe_cni.kernel.nft import NSENTER_PACKAGE, Nft, locate
+from jfe_cni.kernel.nft import NSENTER_PACKAGE, Nft, end, locate
 from jfe_cni.rules.model import Exemption, Mark, Mode, NamespaceIntent
 from jfe_cni.rules.namespace import namespace_ruleset
 from jfe_cni.rules.probe import probe_ruleset
@@ -82,8 +82,7 @@ async def _probe(namespace: Namespace, procs: str, port: int) -> int:
     try:
         return await process.wait()
     except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
+        await end(process)
         raise
 
 
