@@ -102,6 +102,8 @@ class Enroller:
 
     async def _cover(self, record: Record, undo: contextlib.AsyncExitStack) -> None:
         workload = record.workload
+        # Before anything is to be undone: the undoing would take the other's rules.
+        await self._installation.refuse_anothers(record)
         record.workload = dataclasses.replace(workload, addresses=await self._ground.addresses(record.namespace))
         undo.push_async_callback(self._undone, "upgrader", record, lambda: self._forget(record))
         await self._issuance.give(record, await self._supervisor.control())

@@ -10,9 +10,10 @@ from jfe_cni.agent.lent_ports import holders, yielded
 from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.workload import State, Workload
-from jfe_cni.errors import KernelError, NamespaceGone
+from jfe_cni.errors import ConflictError, KernelError, NamespaceGone
 from jfe_cni.kernel.cover import Cover
 from jfe_cni.kernel.ground import KernelGround
+from jfe_cni.rules import namespace
 from jfe_cni.rules.host import host_ruleset
 from jfe_cni.rules.model import Exemption, HostIntent, HostWorkload, Mark, Mode, NamespaceIntent, Ruleset
 from jfe_cni.rules.namespace import namespace_ruleset
@@ -41,6 +42,20 @@ class Installation:
         self._sweeping = asyncio.Lock()
         # Whose each lent port is, as of the table that was loaded last.
         self._holders: dict[int, str] = {}
+
+    async def refuse_anothers(self, record: Record) -> None:
+        """For a workload that is enrolled for the first time. Raises ConflictError where its namespace has rules of
+        another: two agents would take each other's for changed, and mend in turn. What a killed agent left of the same
+        workload is taken over."""
+        if record.workload.shape == "host":
+            return
+        other = await self._cover.enrolled_as(record.namespace)
+        if other is not None and other != record.workload.id:
+            raise ConflictError(
+                f"{record.namespace.origin} is under cover as {other}, by another agent",
+                remedy=f"unenrol it there (jfe unenroll {other}), or, if that agent is no more: "
+                f"nsenter --net={record.namespace.origin} nft delete table {namespace.FAMILY} {namespace.TABLE}",
+            )
 
     async def install(self, record: Record) -> None:
         """Loads the rules and looks that they are there. Raises KernelError, with nothing of the new rules left."""

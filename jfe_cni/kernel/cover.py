@@ -10,7 +10,7 @@ from jfe_cni.errors import CgroupGone, JfeError
 from jfe_cni.kernel import routing, sysctl
 from jfe_cni.kernel.cgroups import NFT_ROOT
 from jfe_cni.kernel.namespace import Namespace, NamespaceIdentity, run_inside
-from jfe_cni.kernel.nft import Nft, table_comment
+from jfe_cni.kernel.nft import WORKLOAD_WORDS, Nft, table_comment
 from jfe_cni.rules import host, namespace
 from jfe_cni.rules.model import Former, HostIntent, Mark, NamespaceIntent, Ruleset
 
@@ -38,6 +38,12 @@ class Cover:
     def __init__(self, nft: Nft | None = None) -> None:
         self._nft = nft or Nft()
         self._loaded: dict[NamespaceIdentity, _Loaded] = {}
+
+    async def enrolled_as(self, where: Namespace) -> str | None:
+        """The workload that the namespace's table is tagged with, be it whole or a mere record of what was before."""
+        listing = await self._nft.listing(namespace.FAMILY, namespace.TABLE, where)
+        found = None if listing is None else WORKLOAD_WORDS.match(table_comment(listing))
+        return None if found is None else found.group(1)
 
     async def install_namespace(self, intent: NamespaceIntent, where: Namespace) -> None:
         """Rules, policy routing and sysctls of one workload; replaces what an earlier intent left there.

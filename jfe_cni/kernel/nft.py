@@ -20,7 +20,8 @@ NFT_PACKAGE = "install the package `nftables`"
 NSENTER_PACKAGE = "install the package `util-linux`"
 
 TABLE_COMMENT = re.compile(r'^\tcomment "([^"]*)"$', re.MULTILINE)
-WORKLOAD_TAG = re.compile(r'comment "jfe workload ([a-z0-9-]+)')
+WORKLOAD_WORDS = re.compile(r"jfe workload ([a-z0-9-]+)")
+WORKLOAD_TAG = re.compile(rf'comment "{WORKLOAD_WORDS.pattern}')
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment, Mode, Target, network_of
 from jfe_cni.agent.reports import WorkloadReport
+from jfe_cni.errors import ConflictError
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
 from tests.kernel import lab
 from tests.kernel.lab import Capture, Host
@@ -219,3 +220,27 @@ def test_another_agent_on_the_same_host_does_not_take_the_cover_away(
     finally:
         tree.create(f"jfe/{second.name}/upgrader").remove()
     assert [each.state for each in node.status().workloads] == ["covered"]
+
+
+def test_a_namespace_that_another_agent_has_under_cover_is_refused_and_left_as_it_is(
+    node: Node, other: Node, pod: Host
+) -> None:
+    other.enrol(pod)
+    before = settled(pod)
+    with pytest.raises(ConflictError, match=f"is under cover as {pod.name}") as refused:
+        node.ask("enrol", Enrolment(Target("netns", str(pod.path)), "strict", "mine"))
+    assert f"jfe unenroll {pod.name}" in refused.value.remedy
+    assert pod.state() == before
+    assert node.status().workloads == ()
+    other.ask("unenrol", pod.name)
+    node.ask("enrol", Enrolment(Target("netns", str(pod.path)), "strict", "mine"))
+
+
+def test_rules_that_a_lost_agent_left_of_the_same_workload_are_taken_over(
+    node: Node, other: Node, pod: Host, tree: CgroupTree
+) -> None:
+    other.enrol(pod)
+    other.kill()
+    tree.create(f"jfe/{other.name}").kill()
+    node.enrol(pod)
+    assert node.covered(pod)
