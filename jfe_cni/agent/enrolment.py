@@ -60,10 +60,12 @@ class Enroller:
                 # Saved before the kernel is touched: whoever is killed from here on leaves a note of what to undo.
                 self._roster.save()
                 await self._cover(record, undo)
+                undo.push_async_callback(self._undone, "directory", record, lambda: self._withdraw(record))
                 self._roster.advance(record, Event.PROVEN)
+                await self._announcement.announce()
+                record.hazards = await asyncio.to_thread(hazards, record)
+            # Nothing is waited for from here on: a caller that goes away before the answer has had all of it undone.
             undo.pop_all()
-        record.hazards = await asyncio.to_thread(hazards, record)
-        await self._announcement.announce()
         self._log.info("enrolled", extra=fields(**_named(record)))
         return report(record)
 
@@ -121,6 +123,11 @@ class Enroller:
             # What was opened meanwhile can't say a word any more, and should know it.
             left = await self._ground.connections(record.namespace, workload.cgroup_number)
             await self._ground.destroy(record.namespace, left)
+
+    async def _withdraw(self, record: Record) -> None:
+        """The directory stops naming it before its rules go."""
+        record.workload = record.workload.after(Event.RELEASE)
+        await self._announcement.announce()
 
     async def _uninstall(self, record: Record) -> None:
         record.workload = dataclasses.replace(record.workload, listeners=None)
