@@ -15,6 +15,7 @@ from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.messages import Word
 from jfe_cni.agent.objects import Enrolment, Target
 from jfe_cni.agent.roster import Record, Roster
+from jfe_cni.agent.state_file import SavedDirectory
 from jfe_cni.agent.workload import Workload
 from jfe_cni.kernel.namespace import Namespace
 
@@ -84,7 +85,7 @@ class Parts:
 async def test_a_caller_that_goes_away_has_its_enrolment_undone_to_the_last_step(
     tmp_path: Path, slow: str, undone: list[str]
 ) -> None:
-    roster = Roster(tmp_path / "workloads.json", tuple)
+    roster = Roster(tmp_path / "workloads.json", SavedDirectory)
     parts = Parts(roster, slow)
     enroller = Enroller(
         roster=roster,
