@@ -116,7 +116,7 @@ def test_a_listener_that_two_commands_hold_is_the_firsts_and_nobody_else_is_trou
     enrol(node, one)
     assert troubled() == {"one": True, "two": False}
     enrol(node, three)
-    assert {each.state for each in node.status().workloads} == {"covered"}
+    lab.until(lambda: {each.state for each in node.status().workloads} == {"covered"}, "not all are covered")
     named = {each.identity for each in node.ask("directory") if each.port == PORT}
     assert named == {each.identity for each in node.status().workloads if each.id == "two"}
     node.ask("unenrol", "two")
