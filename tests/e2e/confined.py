@@ -103,14 +103,14 @@ class Confined:
 
 
 @contextlib.contextmanager
-def confined(shape: Shape) -> Iterator[Confined]:
-    """A stage of its own; what has not ended by itself is ended."""
+def confined(shape: Shape, *options: str) -> Iterator[Confined]:
+    """A stage of its own; `options` are those of `jfe agent`. What has not ended by itself is ended."""
     with Stage() as stage:
         cgroup = CgroupTree.found().create(f"jfe-test/{stage.name}")
         try:
             made = Confined(stage, cgroup, shape)
             if made.covered:
-                made.cover()
+                made.cover(*options)
             yield made
         except BaseException:
             print(stage.diagnosis())

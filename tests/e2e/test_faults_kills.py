@@ -24,6 +24,10 @@ def workers(host: Host) -> None:
     kill(*host.upgrader()[1:])
 
 
+def one_worker(host: Host) -> None:
+    kill(host.upgrader()[-1])
+
+
 def agent(host: Host) -> None:
     host.agent.stop(signal.SIGKILL)
     host.start_agent()
@@ -64,3 +68,16 @@ def test_nothing_in_clear_whoever_is_killed(host: Confined, killing: Callable[[H
     for each in stage.hosts:
         eventually(lambda h=each: covered(h), f"{each.name} says that its workload is covered")  # type: ignore[misc]
     assert stage.b.told(reason="mutual", direction="inbound")
+
+
+@pytest.mark.parametrize("killing", [one_worker, workers], ids=lambda killing: killing.__name__)
+def test_nothing_in_clear_where_there_are_several_workers(killing: Callable[[Host], None]) -> None:
+    """Those that are left go on, and whoever takes the killed one's place serves with them."""
+    with confined("namespace", "--workers", "4") as host, Churn(host) as churn:
+        churn.goes_on("at first")
+        for victim in host.stage.hosts:
+            assert len(victim.upgrader()) == 1 + 4
+            killing(victim)
+            churn.goes_on(f"after {killing.__name__} of {victim.name}")
+            eventually(lambda v=victim: len(v.upgrader()) == 1 + 4, "all workers are there again")  # type: ignore[misc]
+        churn.goes_on("in the end")

@@ -7,13 +7,26 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import pytest
+
 from tests.stage import Host, Stage
+from tests.stage.fixtures import told_of_failure
 
 PORT = 7101
 HELD = 200
 SHORT = 450
-# So few that a clash of what the kernel draws would be certain, and enough for both ends of all on this host.
-PORTS = "40000 41999"
+# So few that a clash of what the kernel draws would be certain; half of them, the even ones, are enough for both ends
+# of all on this host.
+PORTS = "40000 43999"
+
+
+@pytest.fixture(scope="module", params=[1, 4], ids="of {} workers".format)
+def pair(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Both hosts covered, strict. Workers know nothing of the ports that the others have taken."""
+    with Stage() as made:
+        with told_of_failure(made):
+            made.cover("--workers", str(request.param))
+        yield made
 
 
 @contextmanager
@@ -74,7 +87,7 @@ def test_the_application_sees_ports_that_no_client_is_given(pair: Stage) -> None
     for host in (pair.a, pair.b):
         host.run(["sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=32768 60999"])
     with _answering(pair.b) as seen, ExitStack() as held:
-        clients = [_called(held, pair) for _ in range(50)]
+        clients = [_called(held, pair) for _ in range(HELD)]
         assert all(map(_answers, clients))
         assert {client.getsockname()[1] % 2 for client in clients} == {0}
         assert {port % 2 for port in seen} == {1}

@@ -71,18 +71,18 @@ class Stage:
         """`with stage.capture() as wire:`; `filter` as pcap-filter(7)."""
         return Capture(self.link, BRIDGE, self.folder / f"link-{next(self._captures)}.pcap", filter)
 
-    def start_agents(self) -> None:
-        """One after the other: the first makes the authority that both share."""
+    def start_agents(self, *options: str) -> None:
+        """One after the other: the first makes the authority that both share. `options` are those of `jfe agent`."""
         for host in self.hosts:
-            host.start_agent()
+            host.start_agent(*options)
 
     def introduce(self, host: Host, to: Host) -> None:
         """`to` gets to know that `host` is covered, and as whom."""
         to.know(host, identity=host.identity)
 
-    def cover(self, *, mode_a: Mode = "strict", mode_b: Mode = "strict", **settings: Any) -> None:
+    def cover(self, *options: str, mode_a: Mode = "strict", mode_b: Mode = "strict", **settings: Any) -> None:
         """Agents on both, both namespaces enrolled, each in the other's directory; `settings` as `Host.enrol`."""
-        self.start_agents()
+        self.start_agents(*options)
         for host, mode in zip(self.hosts, (mode_a, mode_b), strict=True):
             host.enrol(mode, **settings)
         self.introduce(self.a, to=self.b)

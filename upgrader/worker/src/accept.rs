@@ -110,7 +110,7 @@ impl Worker {
             number,
             admitted,
             dial_under_way: false,
-            any_port: false,
+            ports_tried: 0,
             armed: 0,
             queued_again: false,
             reached: self.now,

@@ -63,8 +63,8 @@ pub struct Entry {
     /// Counted against its source.
     pub admitted: bool,
     pub dial_under_way: bool,
-    /// The port that was chosen for the second socket was taken: any other will do.
-    pub any_port: bool,
+    /// Ports chosen for the second socket that were taken.
+    pub ports_tried: u8,
     /// The bounded wait for which a deadline is set.
     pub armed: u32,
     pub queued_again: bool,

@@ -9,7 +9,7 @@ use jfe_decide::Refuse;
 use jfe_relay::{Action, End, Environment, Sent, Side};
 
 use crate::connections::{Entry, Source};
-use crate::socket::{self, Dialled};
+use crate::socket::{self, ApplicationPorts, Dialled, Origin};
 use crate::worker::{Worker, register};
 
 /// What remains to be done once the connection is back in its place.
@@ -137,8 +137,14 @@ impl Worker {
         }
         let (kind, destination) = Self::dialled_address(entry);
         let (number, side) = (entry.number, entry.connection.dialled());
-        let port = if side == Side::Application && !entry.any_port { self.application_ports.next() } else { 0 };
-        let source = SocketAddr::new(entry.source.ip(), port);
+        // A link-local address keeps the device that it is of.
+        let mut source = entry.source;
+        let chosen = side == Side::Application && entry.ports_tried < ApplicationPorts::TRIES;
+        source.set_port(if chosen { self.application_ports.next() } else { 0 });
+        let origin = match side {
+            Side::Application => Origin::Exactly(source),
+            Side::Wire => Origin::Preferably(source),
+        };
         let workload_index = entry.workload;
         let Some(workload) = self.workloads.get_mut(workload_index) else { return false };
         let fresh = workload.fresh(kind).take();
@@ -147,18 +153,19 @@ impl Worker {
         }
         self.want_sockets(workload_index, kind);
         let (Some(socket), Some(entry)) = (fresh, self.connections.get_mut(index)) else { return false };
-        match socket::dial(socket.as_fd(), source, destination) {
+        match socket::dial(socket.as_fd(), origin, destination) {
             Dialled::Failed(reason) => {
                 entry.connection.connect_failed(reason);
                 return true;
             }
-            Dialled::PortTaken if entry.any_port || port == 0 => {
-                entry.connection.connect_failed(Refuse::Exhausted);
-                return true;
+            // A socket that was bound once can't be bound anew.
+            Dialled::PortTaken if chosen => {
+                entry.ports_tried += 1;
+                return self.dial(index);
             }
             Dialled::PortTaken => {
-                entry.any_port = true;
-                return self.dial(index);
+                entry.connection.connect_failed(Refuse::Exhausted);
+                return true;
             }
             Dialled::Connected => {
                 entry.reached = self.now;

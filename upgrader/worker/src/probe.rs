@@ -1,7 +1,7 @@
 //! Learning whether an application speaks TLS: by a hello of our own, on a connection of its own.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use jfe_relay::{Received, Sent};
 
 use crate::connections::{Slots, Source};
 use crate::deadlines::Deadlines;
-use crate::socket::{self, Dialled};
+use crate::socket::{self, Dialled, Origin};
 use crate::worker::{Worker, register};
 
 #[derive(Debug)]
@@ -88,11 +88,7 @@ impl Worker {
         // Without one it waits for the next: see `serve_waiting_probes`.
         let Some(socket) = fresh else { return };
         // From the workload's own address, which the kernel chooses towards itself.
-        let any = match application {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        };
-        if let Dialled::Failed(_) | Dialled::PortTaken = socket::dial(socket.as_fd(), any, application) {
+        if let Dialled::Failed(_) | Dialled::PortTaken = socket::dial(socket.as_fd(), Origin::Any, application) {
             return self.conclude_probe(index, Taught::Nothing);
         }
         if register(self.poll.registry(), socket.as_fd(), Source::Probe(index)).is_err() {

@@ -79,7 +79,8 @@ pub fn register(registry: &Registry, socket: BorrowedFd<'_>, source: Source) -> 
 pub struct BrokerLost;
 
 impl Worker {
-    pub fn new(poll: Poll, link: OwnedFd, descriptor_limit: u64) -> io::Result<Self> {
+    /// `descriptor_limit`: `RLIMIT_NOFILE`; `chance`: a random number of this worker's own.
+    pub fn new(poll: Poll, link: OwnedFd, descriptor_limit: u64, chance: u64) -> io::Result<Self> {
         let link = Link::new(link);
         register(poll.registry(), link.as_fd(), Source::Broker)?;
         let now = Instant::now();
@@ -102,7 +103,7 @@ impl Worker {
             descriptors_low: false,
             descriptor_limit,
             next_number: 0,
-            application_ports: ApplicationPorts::new(),
+            application_ports: ApplicationPorts::new(chance),
             events_lost: 0,
             now,
             counted: now,
