@@ -70,13 +70,15 @@ pub fn inbound(connection: &Inbound<'_>) -> InboundNext {
     }
 }
 
-/// Permissive, and nothing has come that could be judged: may the application speak first?
+/// Permissive, and nothing has come that could be judged: may the application speak first? Only to who is silent.
 fn without_hello(connection: &Inbound<'_>) -> InboundNext {
     let hears_first = connection.source_covered || connection.policy.await_hello_ports.contains(&connection.port);
     match connection.hello {
         _ if hears_first => InboundNext::Await,
-        _ if connection.application_spoke => InboundNext::PassThrough(PassThrough::ServerFirst),
+        Hello::Nothing if connection.application_spoke => InboundNext::PassThrough(PassThrough::ServerFirst),
         Hello::Nothing => InboundNext::ConnectApplicationAndWatch,
+        // What has begun as a hello may be an enrolled peer's, of which the rest is on its way: a banner in clear would
+        // be what breaks its handshake, and be read by all.
         _ => InboundNext::Await,
     }
 }

@@ -1,6 +1,6 @@
 //! A connection that comes to the workload, until it is known what happens to it.
 
-use jfe_decide::{Application, Hello, InboundNext, Refuse, Upgrade, classify};
+use jfe_decide::{Application, Hello, InboundNext, PassThrough, Refuse, Upgrade, classify};
 
 use crate::action::{End, Received, Side, Space};
 use crate::connection::{Dial, Environment, Phase, Progress, Sockets, Turn};
@@ -80,7 +80,7 @@ impl Inbound {
         if sockets.wire.readable && !self.wire_ended {
             return Turn::Receive(Side::Wire);
         }
-        if self.first.len() < self.need && !self.wire_ended && !application_spoke {
+        if self.first.len() < self.need && !self.wire_ended {
             return Turn::Wait;
         }
         let hello = self.hello();
@@ -127,8 +127,9 @@ impl Inbound {
                 self.state = State::Watching;
                 match sockets.dial {
                     Dial::Not => Turn::Dial,
-                    // The peer said nothing and never will, but it may still listen.
+                    // The peer said nothing and never will, but it may still listen: to plaintext, then.
                     Dial::Connected if self.wire_ended => {
+                        progress.decision = Some(PassThrough::Plaintext.into());
                         Turn::Become(Phase::Relay(Relay::plain(Vec::new(), Vec::new())))
                     }
                     Dial::Under | Dial::Connected => Turn::Wait,

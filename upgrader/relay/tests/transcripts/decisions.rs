@@ -38,6 +38,61 @@ fn a_hello_that_came_with_the_connection_is_seen_before_the_banner() {
 }
 
 #[test]
+fn a_hello_in_two_parts_is_not_answered_with_the_banner_that_came_between() {
+    let authority = Authority::new();
+    let mut pair = authority.pair();
+    pair.server.node = authority.node(Mode::Permissive, SERVER_ID, SERVER);
+    // The peer is silent at first, so the application is connected.
+    pair.server.run(&mut pair.to_server, &mut pair.to_client);
+    assert_eq!(pair.server.asked.pop(), Some("dial"));
+    pair.server.connection.connected();
+
+    pair.client.run(&mut pair.to_client, &mut pair.to_server);
+    pair.client.asked.clear();
+    pair.client.connection.connected();
+    pair.client.run(&mut pair.to_client, &mut pair.to_server);
+    let rest = pair.to_server.bytes.split_off(100);
+    pair.server.from_application.bytes.extend(b"220 mail ready");
+    pair.server.run(&mut pair.to_server, &mut pair.to_client);
+    assert!(pair.to_client.bytes.is_empty(), "no byte before the hello is whole");
+    assert!(pair.server.connection.bounded_wait().is_some(), "it is not waited for without end");
+
+    pair.to_server.bytes.extend(rest);
+    pair.settle();
+    assert_eq!((pair.server.reason(), pair.client.to_application.text().as_str()), ("mutual", "220 mail ready"));
+}
+
+#[test]
+fn half_a_hello_is_ended_in_time_though_the_application_has_spoken() {
+    let (mut server, mut wire_in, mut wire_out) = stranger_calls(Mode::Permissive);
+    server.run(&mut wire_in, &mut wire_out);
+    server.connection.connected();
+    wire_in.bytes.extend(&jfe_tls::probe_hello()[..100]);
+    server.from_application.bytes.extend(b"220 mail ready");
+    server.run(&mut wire_in, &mut wire_out);
+    let wait = server.connection.bounded_wait().unwrap();
+    server.connection.expired(wait);
+    server.run(&mut wire_in, &mut wire_out);
+    assert_eq!((server.end, server.reason()), (Some(End::Reset), "handshake-timeout"));
+    assert!(wire_out.bytes.is_empty());
+}
+
+#[test]
+fn a_stranger_that_only_listens_hears_plaintext_for_a_reason() {
+    let (mut server, mut wire_in, mut wire_out) = stranger_calls(Mode::Permissive);
+    server.run(&mut wire_in, &mut wire_out);
+    wire_in.fin = true;
+    server.run(&mut wire_in, &mut wire_out);
+    server.connection.connected();
+    server.run(&mut wire_in, &mut wire_out);
+    assert!(server.connection.is_settled() && server.to_application.fin);
+    assert_eq!(server.reason(), "plaintext");
+    server.from_application.bytes.extend(b"220 mail ready");
+    server.run(&mut wire_in, &mut wire_out);
+    assert_eq!((wire_out.text().as_str(), server.reason()), ("220 mail ready", "plaintext"));
+}
+
+#[test]
 fn a_silent_stranger_of_a_strict_server_is_ended_in_time_and_the_application_never_called() {
     let (mut server, mut wire_in, mut wire_out) = stranger_calls(Mode::Strict);
     server.run(&mut wire_in, &mut wire_out);
