@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.talk import forwards, routed
 from tests.e2e.witness import PORT, Witness, call, understood
-from tests.stage import Host, Place, Stage
+from tests.stage import Host, Place, Stage, eventually
 from tests.stage.place import Version
 
 WORDS = b"words-for-the-right-peer-alone"
@@ -31,6 +31,11 @@ def scene() -> Iterator[Stage]:
 
 def refused_by(host: Host, reason: str, direction: str) -> bool:
     return {c.decision for c in host.told(direction=direction, reason=reason)} == {"refuse"}
+
+
+def is_counted(host: Host, reason: str, direction: str) -> bool:
+    labels = f'decision="refuse",direction="{direction}",reason="{reason}"'
+    return f"jfe_connections_total{{{labels}," in host.ask(lambda agent: agent.metrics())
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -103,6 +108,9 @@ def test_a_certificate_that_does_not_name_where_it_comes_from_is_refused_by_who_
         assert call(scene.a, DETOUR, PORT, WORDS) in REFUSED
         assert not server.heard(WORDS)
         assert refused_by(scene.b, "peer-address", "inbound")
+        # By then the caller's handshake was done, and counted: the refusal is counted too.
+        assert refused_by(scene.a, "handshake-failed", "outbound")
+        eventually(lambda: is_counted(scene.a, "handshake-failed", "outbound"), "the caller's metrics tell of it")
     assert not wire.contains(WORDS)
 
 

@@ -81,7 +81,8 @@ class Host(Place):
         return self._agent
 
     def start_agent(self, *options: str, on_exit: str = "remove") -> Process:
-        """`options` are those of `jfe agent`; the last counts. Returns when its rules are proved and an upgrader is there."""
+        """`options` are those of `jfe agent`, the last of a name counting. Returns when it has proved its rules and has
+        an upgrader."""
         log = self.folder / f"agent-{self._agents}.log"
         self._agents += 1
         self._logs.append(log)

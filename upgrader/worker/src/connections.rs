@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use jfe_control::message::Direction;
+use jfe_decide::Decision;
 use jfe_relay::{Connection, Side};
 use mio::Token;
 
@@ -77,7 +78,8 @@ pub struct Entry {
 /// What of a connection has been counted and told.
 #[derive(Debug, Default)]
 pub struct Reported {
-    pub decided: bool,
+    /// The decision that was counted last.
+    pub decided: Option<Decision>,
     pub handshake_microseconds: Option<u64>,
     pub bytes_sent: u64,
     pub bytes_received: u64,

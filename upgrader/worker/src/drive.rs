@@ -107,7 +107,8 @@ impl Worker {
             entry.admitted = false;
             self.admission.release(entry.source.ip());
         }
-        if !entry.report.decided && entry.connection.is_settled() {
+        let decided = entry.connection.is_settled() && entry.connection.decision().is_some();
+        if decided && entry.report.decided.is_none() {
             if entry.connection.established().is_some() {
                 let microseconds = Instant::now().duration_since(entry.reached).as_micros();
                 entry.report.handshake_microseconds = u64::try_from(microseconds).ok();

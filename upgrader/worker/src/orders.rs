@@ -148,7 +148,7 @@ impl Worker {
         }
         for index in self.connections.indices() {
             if let Some(mut entry) = self.connections.take(index) {
-                let phase = if entry.report.decided { Phase::Decided } else { Phase::Open };
+                let phase = if entry.report.decided.is_some() { Phase::Decided } else { Phase::Open };
                 self.tell_event(&mut entry, phase);
                 self.connections.put_back(index, entry);
             }

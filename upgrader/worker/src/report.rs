@@ -11,7 +11,7 @@ use crate::connections::Entry;
 /// How often counters are told, if there is anything to tell.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-type Key = (usize, Direction, Option<Decision>);
+type Key = (usize, Direction, Decision);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
@@ -31,11 +31,15 @@ pub struct Report {
 
 impl Report {
     /// Counts what is new of this connection since the last time.
+    ///
+    /// A decision that became another (a peer that refuses us after the handshake, a workload that is removed) counts
+    /// once more, as what it became: what was told as an upgrade can't be taken back, and the refusal must show.
     pub fn count(&mut self, entry: &mut Entry, now: Instant) {
-        let decision = entry.connection.decision();
+        // Before there is a decision no byte is relayed.
+        let Some(decision) = entry.connection.decision() else { return };
         let (bytes_sent, bytes_received) = entry.connection.bytes();
         let reported = &mut entry.report;
-        let newly_decided = decision.is_some() && !reported.decided && entry.connection.is_settled();
+        let newly_decided = reported.decided != Some(decision) && entry.connection.is_settled();
         let newly_sent = bytes_sent.saturating_sub(reported.bytes_sent);
         let newly_received = bytes_received.saturating_sub(reported.bytes_received);
         if !newly_decided && newly_sent == 0 && newly_received == 0 {
@@ -45,11 +49,16 @@ impl Report {
         sums.connections += u64::from(newly_decided);
         sums.bytes_sent += newly_sent;
         sums.bytes_received += newly_received;
-        if newly_decided && let Some(microseconds) = reported.handshake_microseconds {
+        if reported.decided.is_none()
+            && newly_decided
+            && let Some(microseconds) = reported.handshake_microseconds
+        {
             sums.handshakes += 1;
             sums.handshake_microseconds += microseconds;
         }
-        reported.decided |= newly_decided;
+        if newly_decided {
+            reported.decided = Some(decision);
+        }
         reported.bytes_sent += newly_sent;
         reported.bytes_received += newly_received;
         self.since.get_or_insert(now);
@@ -57,7 +66,7 @@ impl Report {
 
     /// One that was refused as it was accepted, and of which nothing else is ever known.
     pub fn count_refused(&mut self, workload: usize, direction: Direction, reason: Refuse, now: Instant) {
-        self.sums.entry((workload, direction, Some(Decision::Refuse(reason)))).or_default().connections += 1;
+        self.sums.entry((workload, direction, Decision::Refuse(reason))).or_default().connections += 1;
         self.since.get_or_insert(now);
     }
 
@@ -73,8 +82,8 @@ impl Report {
             Some(Counter {
                 workload: id_of(workload)?,
                 direction,
-                decision: decision.map_or("undecided", Decision::decision_str).to_owned(),
-                reason: decision.map_or("undecided", Decision::reason_str).to_owned(),
+                decision: decision.decision_str().to_owned(),
+                reason: decision.reason_str().to_owned(),
                 connections: sums.connections,
                 bytes_sent: sums.bytes_sent,
                 bytes_received: sums.bytes_received,
