@@ -14,6 +14,10 @@ export PATH := $(CURDIR)/.venv/bin:$(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/u
 # Nothing that runs as root may leave a file of root's in the checkout.
 export PYTHONDONTWRITEBYTECODE := 1
 
+# The fuzz targets are a workspace of their own. To see whether they compile takes neither a nightly compiler nor the C++
+# of libFuzzer, which is not built where another is named; nothing is linked, so it need not be there.
+FUZZ := env CUSTOM_LIBFUZZER_PATH=unused/libfuzzer.a
+
 PYTHON_SOURCES := jfe_cni tests dev $(wildcard bench)
 
 .PHONY: help setup demo test check bench lock clean build packages-demo packages-test packages-bench
@@ -37,6 +41,7 @@ check: .venv/stamp
 	lint-imports --no-cache
 	dev/as-caller cargo fmt --all --check
 	dev/as-caller cargo clippy --workspace --all-targets --locked -- -D warnings
+	dev/as-caller $(FUZZ) cargo check --quiet --locked --manifest-path upgrader/fuzz/Cargo.toml --target-dir target/fuzz
 	python dev/file_size.py
 
 bench: packages-demo packages-bench build
