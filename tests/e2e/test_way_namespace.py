@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 
@@ -20,7 +21,7 @@ from tests.e2e.talk import (
     routed,
     talking,
 )
-from tests.stage import Stage
+from tests.stage import Place, Stage
 from tests.stage.place import Version
 
 PORT = 7001
@@ -41,6 +42,29 @@ def test_the_server_sees_the_clients_address(pair: Stage, version: Version) -> N
     family = "ip" if version == 4 else "ipv6"
     seen = {frozenset(row) for row in wire.tshark(f"tcp.port=={PORT}", f"{family}.src", f"{family}.dst")}
     assert seen == {frozenset({pair.a.address(version), pair.b.address(version)})}
+
+
+@pytest.mark.parametrize(("caller", "callee"), [("a", "b"), ("stranger", "b"), ("b", "stranger")])
+def test_a_link_local_address_gets_no_answer_and_nobody_is_called_in_its_name(
+    permissive: Stage, caller: str, callee: str
+) -> None:
+    """Not even b, which is permissive, hears a client under another's address, and what is covered is silent."""
+    places = {"a": permissive.a, "b": permissive.b, "stranger": permissive.stranger}
+    with Echo(places[callee], PORT, version=6) as application, permissive.capture() as wire:
+        with pytest.raises(TimeoutError):
+            say_over_the_link(places[caller], places[callee])
+        assert application.seen == []
+    assert caller == "stranger" or not wire.contains(b"over-the-link-alone")
+
+
+def say_over_the_link(caller: Place, callee: Place) -> None:
+    shown = callee.run(["ip", "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"]).stdout
+    (address,) = [each["local"] for each in json.loads(shown)[0]["addr_info"] if each]
+    with caller.socket(socket.AF_INET6) as client:
+        client.settimeout(3)
+        client.connect((address, PORT, 0, caller.inside(lambda: socket.if_nametoindex("eth0"))))
+        client.sendall(b"over-the-link-alone")
+        client.recv(1)
 
 
 @pytest.mark.parametrize("version", [4, 6])
