@@ -6,7 +6,12 @@ use std::net::IpAddr;
 use crate::network::mask_v6;
 use crate::reason::Refuse;
 
-/// Unclassified connections of one source: an IPv4 address, or a /64 of IPv6, which one host commonly owns (RFC 4291).
+/// Unclassified connections of one source, per worker: an IPv4 address, or a /64 of IPv6, which one host commonly owns
+/// (RFC 4291).
+///
+/// Not divided by the number of workers: which of them accepts a connection is chance, so a share of a few would refuse
+/// an honest source's burst at one worker while others have room. A source's part of all places is the same, however many
+/// workers there are.
 pub const PER_SOURCE: u32 = 256;
 
 /// Unclassified connections of all sources, per worker.
