@@ -55,7 +55,7 @@ fn listeners_take_ports_outside_the_range_of_their_namespace_on_both_loopback_ad
     for (number, socket) in sockets.iter().enumerate() {
         assert!(socket.nonblocking().unwrap() && socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert!(socket.reuse_address().unwrap() && closed_on_exec(socket));
-        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 512 << 10);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), socket::UNSENT);
         assert_eq!(sockopt::tcp_keepidle(socket).unwrap(), socket::KEEPALIVE_IDLE);
         assert!(if number < 2 { socket.ip_transparent_v4() } else { socket.ip_transparent_v6() }.unwrap());
     }
@@ -136,7 +136,7 @@ fn sockets_carry_the_options_of_their_kind() {
         assert!(error.is_none() && sockets.len() == 3);
         for socket in sockets.into_iter().map(Socket::from) {
             assert!(socket.nonblocking().unwrap() && socket.tcp_nodelay().unwrap() && closed_on_exec(&socket));
-            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 512 << 10);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), socket::UNSENT);
             let application = matches!(kind, SocketKind::Application4 | SocketKind::Application6);
             let transparent =
                 if socket::is_ipv6(kind) { socket.ip_transparent_v6() } else { socket.ip_transparent_v4() };
