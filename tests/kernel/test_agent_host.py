@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +154,65 @@ def test_two_commands_at_once_have_two_identities(
 
     assert len(identities) == 2
     lab.until(both_seen, f"the server saw {seen}")
+
+
+SILENT = """
+talker = socket.create_connection((address, port)); told("ready")
+try:
+    told(talker.recv(1))
+except OSError as error:
+    told(type(error).__name__)
+"""
+
+
+def conversation(caller: Host, server: Host, cgroup: MadeCgroup | None = None) -> subprocess.Popen[str]:
+    return lab.ready(caller.python(CONVERSATION, cgroup=cgroup, address=server.ipv4, port=PORT, stopped=[]))
+
+
+def outcome(talk: subprocess.Popen[str]) -> str:
+    """Of a conversation that is asked to come to its end."""
+    assert talk.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        print(file=talk.stdin, flush=True)
+    return lab.first_line(talk)
+
+
+def open_at(server: Host) -> set[int]:
+    """The callers' ports."""
+    lines = server.command("ss", "-Htn", "state", "established", f"sport = :{PORT}").splitlines()
+    return {int(line.split()[-1].rpartition(":")[2]) for line in lines}
+
+
+def test_strict_resets_a_commands_open_connections_and_no_neighbours(
+    node: Node, pod: Host, peer: Host, tree: CgroupTree
+) -> None:
+    pod.echo(pod.ipv4, PORT)
+    cgroup, beside = made(tree, node, "client"), made(tree, node, "beside")
+    own = [conversation(peer, pod, cgroup), conversation(peer, pod, made(tree, node, "client/below"))]
+    own.append(lab.ready(peer.python(SILENT, cgroup=cgroup, address=pod.ipv4, port=PORT)))
+    others = [conversation(peer, pod, beside), conversation(peer, pod)]
+    enrol(node, cgroup, "strict")
+    assert {lab.first_line(talk) for talk in own} <= {lab.RESET, lab.ABORTED}
+    # Their peer has heard of the end too, also of the one on which nobody says a word.
+    lab.until(lambda: len(open_at(pod)) == len(others), f"still open: {open_at(pod)}")
+    assert [outcome(talk) for talk in others] == ["whole", "whole"]
+
+
+def test_permissive_leaves_a_commands_open_connections_and_lists_them_and_no_neighbours(
+    node: Node, pod: Host, peer: Host, tree: CgroupTree
+) -> None:
+    pod.echo(pod.ipv4, PORT)
+    cgroup, beside = made(tree, node, "client"), made(tree, node, "beside")
+    others = [conversation(peer, pod, beside), conversation(peer, pod)]
+    known = open_at(pod)
+    own = conversation(peer, pod, cgroup)
+    (port,) = open_at(pod) - known
+    bare = enrol(node, cgroup, "permissive").bare
+    assert [(each.local_address, each.local_port, each.peer_address, each.peer_port) for each in bare] == [
+        (peer.ipv4, port, pod.ipv4, PORT)
+    ]
+    assert [outcome(talk) for talk in (own, *others)] == ["whole"] * 3
+    lab.until(lambda: node.ask("workload", "client").bare == (), "it is still listed")
 
 
 def test_release_leaves_the_host_as_it_was(node: Node, peer: Host, tree: CgroupTree) -> None:
