@@ -166,7 +166,7 @@ GARBAGE = {
     "a frame that never ends": b"\x00\x10\x00\x00" + b"{",
     "no JSON": b"\x00\x00\x00\x05hello",
     "JSON of another kind": b"\x00\x00\x00\x04[[]]",
-    "a word that is none": b"\x00\x00\x00\x19" + b'{"seq":1,"word":"conquer"}'[:25],
+    "a word that is none": b"\x00\x00\x00\x1a" + b'{"seq":1,"word":"conquer"}',
     "noise": secrets.token_bytes(100_000),
 }
 
