@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import secrets
@@ -16,7 +17,7 @@ import pytest
 from jfe_cni.agent import binaries
 from tests.e2e.hello import client_hello
 from tests.e2e.pod import enrol_pod, pod
-from tests.e2e.talk import routed
+from tests.e2e.talk import received, routed
 from tests.e2e.witness import PORT, Witness, call, understood
 from tests.stage import Host, Stage, eventually
 
@@ -159,6 +160,7 @@ def test_out_of_descriptors_and_back(stage: Stage, poor: Path) -> None:
     assert stage.b.upgrader() == processes
 
 
+NO_WORD = b'{"seq":1,"word":"conquer"}'
 GARBAGE = {
     "nothing": b"",
     "half a length": b"\x00\x00",
@@ -166,7 +168,7 @@ GARBAGE = {
     "a frame that never ends": b"\x00\x10\x00\x00" + b"{",
     "no JSON": b"\x00\x00\x00\x05hello",
     "JSON of another kind": b"\x00\x00\x00\x04[[]]",
-    "a word that is none": b"\x00\x00\x00\x1a" + b'{"seq":1,"word":"conquer"}',
+    "a word that is none": b"\x00\x00\x00\x1a" + NO_WORD,
     "noise": secrets.token_bytes(100_000),
 }
 
@@ -205,3 +207,17 @@ def test_garbage_on_the_control_socket_ends_that_connection_and_nothing_else(pai
         assert understood(call(pair.a, host.ipv4, PORT, b"after"), b"after")
     assert host.upgrader() == processes
     eventually(lambda: len(list(descriptors.iterdir())) <= before, "descriptors that came with garbage are closed")
+
+
+def test_a_word_that_is_none_is_answered_and_the_next_is_heard(pair: Stage) -> None:
+    host = pair.b
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(30)
+        control.connect(str(host.folder / "upgrader.sock"))
+        for _ in range(2):
+            control.sendall(GARBAGE["a word that is none"])
+            length = int.from_bytes(received(control, 4), "big")
+            answer = json.loads(received(control, length))
+            assert (answer["seq"], answer["answer"], answer["kind"]) == (1, "failed", "bad_request")
+            assert "conquer" in answer["message"]
+    eventually(lambda: host.ask(lambda agent: agent.status()).upgrader_connected, "the agent has its upgrader back")
