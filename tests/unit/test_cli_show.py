@@ -1,7 +1,12 @@
 """How amounts and moments reach a person."""
 
 import asyncio
+import contextlib
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -39,3 +44,54 @@ async def test_what_ends_soon_is_done_in_silence(capsys: pytest.CaptureFixture[s
     async with patience("something"):
         await asyncio.sleep(0)
     assert capsys.readouterr().err == ""
+
+
+# Impatient, and busy until its input ends (or nobody will end it).
+BUSY = """
+import asyncio, select, sys
+from jfe_cni.cli import show
+show.PATIENCE_SECONDS = 0
+async def work():
+    async with show.patience("enrolling web"):
+        await asyncio.to_thread(select.select, [sys.stdin], [], [], 20)
+asyncio.run(work())
+"""
+ERASE_LINE = b"\x1b[2K"
+
+
+def busy(stderr: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    return subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stderr=stderr, env=environment)
+
+
+def shown_at(terminal: int) -> Iterator[bytes]:
+    """Until nobody has it open any more: then the kernel says EIO."""
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 4096):
+            yield part
+
+
+def test_what_takes_long_moves_on_a_terminal_and_is_gone_once_done() -> None:
+    terminal, its_end = os.openpty()
+    with busy(its_end) as process:
+        os.close(its_end)
+        shown = b""
+        for part in shown_at(terminal):
+            shown += part
+            assert process.stdin is not None
+            if shown.count(b"enrolling web") >= 3 and not process.stdin.closed:
+                process.stdin.close()
+    os.close(terminal)
+    assert process.returncode == 0
+    assert shown.count(b"enrolling web") >= 3
+    assert shown.endswith(ERASE_LINE)
+
+
+def test_what_takes_long_says_so_once_where_there_is_no_terminal() -> None:
+    with busy(subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        assert process.stderr.readline().decode() == "enrolling web …\n"
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
