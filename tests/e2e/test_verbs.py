@@ -14,10 +14,11 @@ from jfe_cni.agent.objects import DirectoryEntry
 from tests.e2e.command import cgroup, jfe
 from tests.e2e.pod import enrol_pod, pod
 from tests.e2e.talk import Echo, dialled, is_reset
-from tests.stage import Host, Stage, eventually
+from tests.stage import Host, Place, Stage, eventually
 from tests.stage.fixtures import told_of_failure
 from tests.stage.footprint import changes, footprint
 from tests.stage.host import TRUST_DOMAIN
+from tests.stage.namespace import ip
 
 PORT = 7951
 
@@ -36,9 +37,18 @@ def ask(host: Host, *words: str) -> str:
     return host.run(jfe(*words, "--socket", str(host.socket_path)), env={"COLUMNS": "200"}).stdout.decode()
 
 
+def settled(place: Place, devices: int = 1) -> dict[str, str]:
+    """Its footprint, once the kernel has given each device a link-local address."""
+    routes = ("-n", place.name, "-6", "route", "show", "table", "local")
+    eventually(
+        lambda: ip(*routes).count("local fe80:") == devices, "link-local addresses", otherwise=lambda: ip(*routes)
+    )
+    return footprint(place)
+
+
 def test_enroll_by_process_covers_its_namespace(hosts: Stage) -> None:
     with pod(hosts, hosts.a) as made, Echo(hosts.stranger, PORT) as heard:
-        before = footprint(made)
+        before = settled(made)
         process = made.spawn(["sleep", "300"])
         eventually(lambda: process.pid in made.namespace.processes(), "the process is in its namespace")
         name = f"pid-{process.pid}"
@@ -55,16 +65,14 @@ def test_enroll_by_process_covers_its_namespace(hosts: Stage) -> None:
 
 
 def test_unenroll_all_releases_every_workload_and_names_each(hosts: Stage) -> None:
-    before = footprint(hosts.a)
     with pod(hosts, hosts.a) as made, cgroup(hosts.a, "service") as service:
-        namespace = footprint(made)
+        before = {made: settled(made), hosts.a: settled(hosts.a, devices=2)}
         enrol_pod(hosts.a, made)
         ask(hosts.a, "enroll", "--cgroup", str(service.path))
         said = ask(hosts.a, "unenroll", "--all")
         assert sorted(said.splitlines()) == ["pod is released", "service is released"]
         assert hosts.a.ask(lambda agent: agent.workloads()) == []
-        assert changes(namespace, footprint(made)) == []
-    assert changes(before, footprint(hosts.a)) == []
+        assert [change for place in before for change in changes(before[place], footprint(place))] == []
     assert ask(hosts.a, "unenroll", "--all") == ""
 
 
