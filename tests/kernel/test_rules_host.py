@@ -21,6 +21,7 @@ from tests.kernel.lab import (
     MARK,
     REFUSED,
     RESET,
+    TIMEOUT,
     Capture,
     Host,
     StandIn,
@@ -353,6 +354,98 @@ def test_permissive_leaves_open_connections_as_they_are(
     call.stdin.write("still bare\n")
     call.stdin.flush()
     assert "still bare" in first_line(call)
+
+
+def test_route_localnet_does_not_open_the_upgraders_listeners(pod: Host, peer: Host, enrolled: Enrolled) -> None:
+    """An administrator may set it for other reasons: then whoever is on the link reaches what listens on 127.0.0.1."""
+    pod.echo("127.0.0.1", 91)
+    for host in (pod, peer):
+        host.command("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+    peer.command("ip", "address", "delete", "127.0.0.1/8", "dev", "lo")
+    peer.command("ip", "route", "add", "127.0.0.1", "via", pod.ipv4, "src", peer.ipv4)
+    assert peer.ask("127.0.0.1", 91, b"?") == peer.ipv4.encode() + b" ?"
+    for started in (enrolled.first_ports, enrolled.second_ports):
+        for port in (started.outbound, started.inbound):
+            assert peer.run(ATTEMPT, address="127.0.0.1", port=port, secret=SECRET) == TIMEOUT
+
+
+@BOTH
+@pytest.mark.parametrize("bound", ["one address", "all addresses"])
+def test_a_transparent_listener_of_somebody_else_is_left_alone(
+    pod: Host, peer: Host, enrolled: Enrolled, version: str, bound: str
+) -> None:
+    """Another proxy's, say."""
+    here = address(pod, version)
+    ready(
+        pod.python(
+            """
+            listener = socket.socket(family(address))
+            level, option = (41, 75) if ":" in address else (0, 19)  # IPV6_TRANSPARENT, IP_TRANSPARENT
+            listener.setsockopt(level, option, 1)
+            listener.bind((address if one else "", 91)); listener.listen()
+            told("ready")
+            connection, _ = listener.accept(); connection.sendall(connection.recv(100))
+            """,
+            address=here,
+            one=bound == "one address",
+        )
+    )
+    assert peer.ask(here, 91, b"?") == b"?"
+
+
+@BOTH
+def test_even_what_conntrack_does_not_know_reaches_a_workloads_own_host(
+    pod: Host, enrolled: Enrolled, version: str
+) -> None:
+    """TCP from a raw socket, without a flag: its own addresses never leave."""
+    out = pod.run(
+        """
+        raw = socket.socket(family(address), socket.SOCK_RAW, socket.IPPROTO_TCP); raw.settimeout(2)
+        raw.sendto(struct.pack("!HHIIBBHHH", 5555, 80, 1000, 2000, 0x50, 0, 1000, 0, 0) + word, (address, 0))
+        try:
+            told(word in raw.recv(1000))
+        except OSError as error:
+            told(type(error).__name__)
+        """,
+        cgroup=enrolled.first,
+        address=address(pod, version),
+        word=SECRET,
+    )
+    assert out == "True"
+
+
+@BOTH
+def test_the_upgrader_is_exempt_even_below_a_workloads_cgroup(
+    pod: Host, peer: Host, agent: Agent, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrader, version: str
+) -> None:
+    """As where somebody enrols the whole slice in which its agent runs, too."""
+    inner = tree.create(str(cgroups.path / "run"))
+    started = upgrader.start(pod)
+    workload = HostWorkload("all", tree.cgroup(str(cgroups.path)), started.outbound, started.inbound, Mode.STRICT)
+    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "None"
+    here, there = address(pod, version), address(peer, version)
+    peer.echo(there, 80, inverted=True)
+    pod.echo(here, 90, cgroup=inner)
+    assert pod.ask(there, 80, SECRET, cgroup=inner) == here.encode() + b" " + SECRET
+    answer = peer.ask(here, 90, SECRET.translate(INVERTED))
+    assert isinstance(answer, bytes)
+    assert answer.translate(INVERTED) == there.encode() + b" " + SECRET
+
+
+@BOTH
+def test_a_new_connection_with_the_numbers_of_one_that_was_left_open_is_refused(
+    pod: Host, peer: Host, agent: Agent, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrader, version: str
+) -> None:
+    """It would be taken for the old one, and be bare."""
+    here, there = address(pod, version), address(peer, version)
+    peer.echo(there, 80)
+    made = tree.create(str(cgroups.path / "run" / "first"))
+    started = upgrader.start(pod)
+    bare = (ConnectionTuple(ip_address(here), 4444, ip_address(there), 80),)
+    cgroup = tree.cgroup(str(made.path))
+    workload = HostWorkload("first", cgroup, started.outbound, started.inbound, Mode.PERMISSIVE, (), bare)
+    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "None"
+    assert pod.ask(there, 80, SECRET, before="asker.bind(('', 4444))", cgroup=made) == REFUSED
 
 
 def test_release_leaves_the_host_as_it_was(
