@@ -105,6 +105,9 @@ def test_of_the_hosts_commands_those_under_cover_are_counted_and_nobody_else(
     for cgroup, times in zip(cgroups, (1, 2, 4), strict=True):
         for _ in range(times):
             assert peer.run(UDP_ASK, cgroup=cgroup, address=pod.ipv4, port=PORT) == "heard"
+    # Nor is what they say to one another.
+    lab.ready(peer.python(UDP_ECHO, cgroup=cgroups[0], address=peer.ipv4, port=PORT))
+    assert peer.run(UDP_ASK, cgroup=cgroups[1], address=peer.ipv4, port=PORT) == "heard"
     reports = {report.id: counts(report) for report in node.status().workloads}
     for name, packets in (("one", 3), ("two", 6)):
         assert reports[name]["sent", "udp"] == reports[name]["received", "udp"] == (packets, packets * 128)
