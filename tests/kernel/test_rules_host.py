@@ -324,6 +324,24 @@ def test_what_the_host_forwards_to_others_on_the_same_port_is_left_alone(
     assert "counter packets 0" not in pod.command("nft", "list", "chain", "ip", "seen", "f")
 
 
+@BOTH
+@pytest.mark.parametrize("listener", ["its own", "another's, on one address", "another's, on all addresses"])
+def test_the_last_word_of_a_handshake_by_cookies_does_not_reach_the_application(
+    pod: Host, peer: Host, enrolled: Enrolled, version: str, listener: str
+) -> None:
+    """Nothing is kept of such a handshake, and the cookie is good for any listener of that address and port."""
+    pod.command("sysctl", "-qw", "net.ipv4.tcp_syncookies=2")
+    first, second = enrolled.intent.workloads
+    intent = replace(enrolled.intent, workloads=(replace(first, listener_ports=(93,)), second))
+    assert enrolled.agent.do("install_host", intent) == "None"
+    here = address(pod, version)
+    port, cgroup = (90, enrolled.first) if listener == "its own" else (93, None)
+    pod.echo("::" if "all" in listener else here, port, cgroup=cgroup)
+    answer = peer.ask(here, port, SECRET.translate(INVERTED))
+    assert isinstance(answer, bytes)
+    assert answer.translate(INVERTED).endswith(address(peer, version).encode() + b" " + SECRET)
+
+
 def test_refused_by_the_peer_is_reset_for_the_application(pod: Host, peer: Host, enrolled: Enrolled) -> None:
     assert pod.ask(peer.ipv4, 99, b"?", cgroup=enrolled.first) == RESET
 
