@@ -13,9 +13,12 @@ use crate::worker::{Worker, register};
 /// Connections taken from one listener in a turn.
 const PER_TURN: usize = 32;
 
-/// Descriptors that no new connection takes: a workload that is enrolled meanwhile brings four listeners. Without them it
-/// would be a workload that nobody serves, and the order that brought it could not be understood.
+/// Descriptors that no new connection takes: half for what those that are here still need, their second sockets, and
+/// [`FOR_ORDERS`].
 const RESERVE: u64 = 32;
+/// Descriptors that no socket of a connection takes: a workload that is enrolled meanwhile brings four listeners. Without
+/// them it would be one that nobody serves, and the order that brought it could not be understood.
+pub const FOR_ORDERS: u64 = 16;
 
 impl Worker {
     /// A share of what waits at each listener.
@@ -45,7 +48,7 @@ impl Worker {
             let outbound = direction == Direction::Outbound;
             match socket::accept(listener.socket.as_fd(), outbound, shape, listener.port) {
                 Ok(Some(accepted)) => {
-                    let low = self.is_in_reserve(accepted.socket.as_fd());
+                    let low = self.is_among_the_last(RESERVE, accepted.socket.as_fd());
                     // Before: it may be ended at once, and its end is what makes room.
                     self.descriptors_low |= low;
                     self.descriptors_exhausted |= low;
@@ -72,8 +75,8 @@ impl Worker {
     }
 
     /// The kernel gives the lowest number that is free (open(2)), so a high one says that there are few left.
-    fn is_in_reserve(&self, descriptor: BorrowedFd<'_>) -> bool {
-        u64::try_from(descriptor.as_raw_fd()).is_ok_and(|number| number + RESERVE >= self.descriptor_limit)
+    pub fn is_among_the_last(&self, count: u64, descriptor: BorrowedFd<'_>) -> bool {
+        u64::try_from(descriptor.as_raw_fd()).is_ok_and(|number| number.saturating_add(count) >= self.descriptor_limit)
     }
 
     fn take_in(&mut self, workload: usize, direction: Direction, accepted: Accepted) {

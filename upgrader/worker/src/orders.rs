@@ -8,6 +8,7 @@ use jfe_decide::{Cover, Entry, Refuse};
 use mio::Interest;
 use mio::unix::SourceFd;
 
+use crate::accept::FOR_ORDERS;
 use crate::connections::Source;
 use crate::worker::{BrokerLost, Worker};
 use crate::workload::{self, Workload};
@@ -110,8 +111,15 @@ impl Worker {
         self.workloads.free(index);
     }
 
-    fn take_sockets(&mut self, id: &str, kind: SocketKind, sockets: Vec<OwnedFd>) {
+    fn take_sockets(&mut self, id: &str, kind: SocketKind, mut sockets: Vec<OwnedFd>) {
         let Some(index) = self.find_workload(id) else { return };
+        sockets.retain(|socket| !self.is_among_the_last(FOR_ORDERS, socket.as_fd()));
+        if sockets.is_empty() {
+            // Asking again would bring the same; whoever waits is better refused than kept.
+            self.refuse_waiting(index, kind);
+            self.refuse_waiting_probes(index, kind);
+            return;
+        }
         if let Some(workload) = self.workloads.get_mut(index) {
             workload.fresh(kind).arrived(sockets);
         }
