@@ -130,7 +130,7 @@ def test_the_same_name_twice_is_refused_and_the_first_goes_on(pair: Stage) -> No
         with pytest.raises(ConflictError, match=pair.a.name):
             pair.a.ask(lambda agent: agent.enrol(enrolment(str(other.path), pair.a.name)))
         assert workloads(pair.a) == {pair.a.name}
-        assert footprint(Place(other, pair.folder, "", ""))["nft list ruleset"] == ""
+        assert footprint(Place(other, pair.folder, "", ""))["nft -s list ruleset"] == ""
     finally:
         other.delete()
 

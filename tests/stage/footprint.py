@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.stage.place import Place
 
 COMMANDS = (
-    ("nft", "list", "ruleset"),
+    ("nft", "-s", "list", "ruleset"),
     ("ip", "-4", "rule", "show"),
     ("ip", "-6", "rule", "show"),
     ("ip", "-4", "route", "show", "table", "all"),
