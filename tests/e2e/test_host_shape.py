@@ -248,7 +248,8 @@ def test_a_cgroup_that_is_made_anew_is_covered_again(hosts: Stage) -> None:
 
 
 def test_a_unit_is_covered_or_named_as_the_one_that_is_not_there(hosts: Stage) -> None:
-    """Where systemd runs (systemd(1): it makes this folder), with a unit in the host's namespace; else the error."""
+    """Where systemd runs (systemd(1): it makes this folder), with a unit in the host's namespace; else the error, and
+    test_unit.py has a systemd of its own."""
     unit = f"{hosts.b.name}.service"
     enrol = jfe("enroll", "--socket", str(hosts.b.socket_path), "--mode", "strict", "--unit", unit, "--name", "unit")
     if not Path("/run/systemd/system").is_dir():
