@@ -115,6 +115,7 @@ def _cgroup(name: str) -> Iterator[Path]:
     finally:
         top.kill()
         top.remove()
+        tree.create(f"jfe/{name}-b").remove()
         # Of a host with both hierarchies, systemd's own of the first, which it finds by the same name.
         for left in (Path("/sys/fs/cgroup/systemd/jfe", name), Path("/sys/fs/cgroup/systemd/jfe")):
             for path in sorted(left.glob("**/"), reverse=True):
