@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.stage import DEADLINE, Place, Stage
+from tests.stage import DEADLINE, Place, Stage, eventually
 from tests.stage.namespace import ip
 from tests.stage.place import Version
 
@@ -268,3 +268,14 @@ def passage(stage: Stage) -> Iterator[str]:
         routed(stage.a, f"{target} via {stage.b.ipv4}"),
     ):
         yield target
+
+
+def goes_on(load: Load, when: str) -> None:
+    """Connections that are held talk, and new ones are made and answered."""
+    exchanges, fresh = load.exchanges, load.fresh
+    eventually(
+        lambda: load.failures or (load.exchanges > exchanges + 50 and load.fresh > fresh + 5),
+        f"traffic goes on {when}",
+        otherwise=lambda: f"{load}",
+    )
+    assert load.failures == []

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.command import jfe
 from tests.e2e.hello import TlsTalk, context
-from tests.e2e.talk import Echo, Load, dialled
+from tests.e2e.talk import Echo, Load, dialled, goes_on
 from tests.stage import Host, Stage, eventually
 
 PORT = 7801
@@ -34,16 +34,6 @@ def load(covered: Stage) -> Iterator[Load]:
     """Fails at its end where one of its connections was dropped, or one of its exchanges went wrong."""
     with Echo(covered.b, PORT), Load(covered.a, covered.b.ipv4, PORT) as made:
         yield made
-
-
-def goes_on(load: Load, when: str) -> None:
-    exchanges, fresh = load.exchanges, load.fresh
-    eventually(
-        lambda: load.failures or (load.exchanges > exchanges + 50 and load.fresh > fresh + 5),
-        f"traffic goes on {when}",
-        otherwise=lambda: f"{load}",
-    )
-    assert load.failures == []
 
 
 def shown_to_strangers(stage: Stage, trust: ssl.SSLContext) -> bytes:

@@ -23,26 +23,7 @@ from jfe_cni.agent.faults import AgentUnreachableError, UnknownWorkloadError
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment, Target, WorkloadSettings
 from jfe_cni.agent.reports import ConnectionReport, WorkloadReport
 from jfe_cni.errors import ConflictError, IdentityError, KernelError, RequestError
-
-WEB = WorkloadReport(
-    id="web",
-    shape="namespace",
-    mode="strict",
-    state="covered",
-    identity="spiffe://jfe.local/x",
-    target_kind="netns",
-    target="/run/netns/web",
-    addresses=("10.1.0.5",),
-    outbound_port=61000,
-    inbound_port=61001,
-    ipv6=True,
-    certificate_expires=2.5,
-    rules_whole=True,
-    bare=(),
-    passed=(),
-    hazards=(),
-    trouble=None,
-)
+from tests.unit.report_examples import WEB
 
 TOO_MANY = b",".join([b"80"] * 1025)
 
