@@ -18,7 +18,7 @@ from jfe_cni.agent.objects import Cover, DirectoryEntry, Enrolment, Mode, Target
 from jfe_cni.agent.reports import ConnectionReport, WorkloadReport
 from jfe_cni.errors import AgentError
 from tests.stage.deadline import eventually
-from tests.stage.namespace import NetworkNamespace
+from tests.stage.namespace import ExistingNamespace
 from tests.stage.place import Place
 from tests.stage.process import Process
 
@@ -58,7 +58,7 @@ class Connection:
 class Host(Place):
     """`folder` is the agent's state, too; `identity` is what `enrol` gives its namespace unless told otherwise."""
 
-    def __init__(self, namespace: NetworkNamespace, folder: Path, ipv4: str, ipv6: str, authority: Path) -> None:
+    def __init__(self, namespace: ExistingNamespace, folder: Path, ipv4: str, ipv6: str, authority: Path) -> None:
         super().__init__(namespace, folder, ipv4, ipv6)
         self._authority = authority
         self._agents = 0
@@ -93,7 +93,7 @@ class Host(Place):
             *("--trust-domain", TRUST_DOMAIN, "--authority-dir", str(self._authority)),
             *("--log-format", "json", "--log-connections", *options),
         )
-        self._agent = Process(self.namespace.command(*command), log)
+        self._agent = Process(self.entering(*command), log)
         eventually(self._ready, f"the agent of {self.name} gets ready", otherwise=self._agent.output)
         return self._agent
 

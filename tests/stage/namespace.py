@@ -1,4 +1,4 @@
-"""A network namespace of a test: made, entered by a thread, taken away."""
+"""A network namespace: entered by a program or a thread, and, where it is a test's own, made and taken away."""
 
 from __future__ import annotations
 
@@ -28,23 +28,13 @@ def ip(*words: str) -> str:
         raise
 
 
-class NetworkNamespace:
-    """`name` as `ip netns` has it. `lo` is up from the start."""
+class ExistingNamespace:
+    """Somebody else has made it, and somebody else takes it away. `path` leads to it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, path: Path) -> None:
         self.name = name
-        self.path = Path("/run/netns", name)
-        ip("netns", "add", name)
-        try:
-            ip("-n", name, "link", "set", "lo", "up")
-        except subprocess.CalledProcessError:
-            self.delete()
-            raise
-        self.inode = self.path.stat().st_ino
-
-    def delete(self) -> None:
-        if self.path.exists():
-            ip("netns", "delete", self.name)
+        self.path = path
+        self.inode = path.stat().st_ino
 
     def command(self, *words: str) -> list[str]:
         """Only the network is another: `ip netns exec` would remount /sys and hide the cgroups."""
@@ -103,3 +93,20 @@ class NetworkNamespace:
                 continue
         found.pop(os.getpid(), None)
         return found
+
+
+class NetworkNamespace(ExistingNamespace):
+    """`name` as `ip netns` has it. `lo` is up from the start."""
+
+    def __init__(self, name: str) -> None:
+        ip("netns", "add", name)
+        try:
+            ip("-n", name, "link", "set", "lo", "up")
+            super().__init__(name, Path("/run/netns", name))
+        except (OSError, subprocess.CalledProcessError):
+            ip("netns", "delete", name)
+            raise
+
+    def delete(self) -> None:
+        if self.path.exists():
+            ip("netns", "delete", self.name)

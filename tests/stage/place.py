@@ -13,7 +13,7 @@ from socket import socket as Socket  # noqa: N812 - the method has its name
 from typing import Literal, TypeVar
 
 from tests.stage.deadline import DEADLINE, eventually
-from tests.stage.namespace import NetworkNamespace
+from tests.stage.namespace import ExistingNamespace
 from tests.stage.process import Process
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Failed(AssertionError):
 class Place:
     """`folder` holds the logs of what runs here, and is for whoever needs files."""
 
-    def __init__(self, namespace: NetworkNamespace, folder: Path, ipv4: str, ipv6: str) -> None:
+    def __init__(self, namespace: ExistingNamespace, folder: Path, ipv4: str, ipv6: str) -> None:
         self.namespace = namespace
         self.folder = folder
         self.ipv4 = ipv4
@@ -46,6 +46,10 @@ class Place:
     def address(self, version: Version) -> str:
         return self.ipv4 if version == 4 else self.ipv6
 
+    def entering(self, *words: str) -> list[str]:
+        """The command that runs `words` here."""
+        return self.namespace.command(*words)
+
     def run(
         self,
         command: Sequence[str],
@@ -57,7 +61,7 @@ class Place:
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs to its end. Failed where `check` and its status is not 0, or after `seconds`."""
-        entered = self.namespace.command(*command)
+        entered = self.entering(*command)
         with subprocess.Popen(
             entered,
             stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
@@ -93,7 +97,7 @@ class Place:
         if user is not None:
             words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *words]
         log = self.folder / f"{len(self._spawned)}-{name or Path(command[0]).name}.log"
-        process = Process(self.namespace.command(*words), log, env=env, cwd=cwd)
+        process = Process(self.entering(*words), log, env=env, cwd=cwd)
         self._spawned.append(process)
         if ready is not None:
 

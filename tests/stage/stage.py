@@ -51,7 +51,7 @@ class Stage:
             ip("-n", self.link.name, "link", "set", BRIDGE, "up")
             self.a = self._host("a")
             self.b = self._host("b")
-            self.stranger = Place(self._joined("stranger"), self._own_folder("stranger"), *_addresses("stranger"))
+            self.stranger = Place(self._joined("stranger"), self._own_folder("stranger"), *addresses("stranger"))
             self._before = {host: footprint(host) for host in self.hosts}
         except BaseException:
             self._remove()
@@ -144,7 +144,7 @@ class Stage:
             *("peer", "name", name, "netns", self.link.name),
         )
         ip("-n", self.link.name, "link", "set", "dev", name, "master", BRIDGE, "up")
-        ipv4, ipv6 = _addresses(name)
+        ipv4, ipv6 = addresses(name)
         ip("-n", namespace.name, "address", "add", f"{ipv4}/24", "dev", DEVICE)
         # Addresses are usable at once: nobody else on this link could have them (RFC 4862, section 5.4).
         namespace.inside(lambda: Path("/proc/sys/net/ipv6/conf", DEVICE, "accept_dad").write_text("0"))
@@ -154,7 +154,7 @@ class Stage:
         return namespace
 
     def _host(self, name: str) -> Host:
-        return Host(self._joined(name), self._own_folder(name), *_addresses(name), self.folder / "authority")
+        return Host(self._joined(name), self._own_folder(name), *addresses(name), self.folder / "authority")
 
     def _own_folder(self, name: str) -> Path:
         folder = self.folder / name
@@ -162,7 +162,7 @@ class Stage:
         return folder
 
 
-def _addresses(name: str) -> tuple[str, str]:
+def addresses(name: str) -> tuple[str, str]:
     return IPV4.format(NUMBERS[name]), IPV6.format(NUMBERS[name])
 
 
