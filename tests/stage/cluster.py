@@ -22,9 +22,7 @@ class Cluster(Stage):
 
     def _host(self, name: str) -> Node:
         namespace = self._joined(name)
-        made = Node(
-            namespace, self._own_folder(name), *addresses(name), self.folder / "authority", pods_number(name)
-        )
+        made = Node(namespace, self._own_folder(name), *addresses(name), self.folder / "authority", pods_number(name))
         self._nodes.append(made)
         for other in {"a", "b"} - {name}:
             made.reaches(POD_NETWORK.format(pods_number(other)), by=addresses(other)[0])

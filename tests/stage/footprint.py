@@ -20,7 +20,8 @@ SYSCTLS = ("ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect
 
 def footprint(place: Place) -> dict[str, str]:
     """Rules, routes and sysctls of its namespace: each question and its answer."""
-    seen = {" ".join(command): place.run(command).stdout.decode() for command in COMMANDS}
+    # A bridge that has lost its last port is a state, and nobody's setting.
+    seen = {" ".join(command): place.run(command).stdout.decode().replace(" linkdown", "") for command in COMMANDS}
 
     def read() -> dict[str, str]:
         return {name: Path("/proc/sys/net", name).read_text().strip() for name in SYSCTLS}

@@ -81,7 +81,9 @@ class Node(Host):
         ip(*words, "set", POD_BRIDGE, "up")
 
     def entering(self, *words: str) -> list[str]:
-        return ["nsenter", f"--net={self.path}", f"--mount={self._mounts}", "--", *words]
+        # Whoever enters a mount namespace finds itself at its root (setns(2)).
+        here = ("env", f"--chdir={Path.cwd()}")
+        return ["nsenter", f"--net={self.path}", f"--mount={self._mounts}", "--", *here, *words]
 
     def contained(self, *words: str) -> list[str]:
         """For `run` and `spawn`: what this starts, and all that comes of it, `close` ends."""

@@ -20,5 +20,13 @@ def program(name: str) -> str:
     return path
 
 
+def go_program(name: str) -> Path:
+    """One of those that are built from Go modules (dev/go-programs)."""
+    path = Path("target/go/bin", name).absolute()
+    if not path.exists():
+        pytest.fail(f"{path} is missing: `make setup` builds it")
+    return path
+
+
 def _version(path: Path) -> list[int]:
     return [int(part) for part in path.parts if part.isdigit()]

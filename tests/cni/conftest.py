@@ -1,0 +1,62 @@
+"""Two nodes with agents and plugins, which the tests of a module share; what a test makes on them it takes away."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from tests.cni.network import PlainPod, install_plugins
+from tests.stage.cluster import Cluster
+from tests.stage.fixtures import pytest_runtest_makereport, told_of_failure
+from tests.stage.node import Node
+
+__all__ = ["PodMaker", "cluster", "make_pod", "pytest_runtest_makereport"]
+
+# Pods of the namespace `shop` are strict, and may ask for less; all others are permissive.
+NAMESPACES = """
+default = "permissive"
+release-namespace = "jfe-system"
+
+[namespaces.shop]
+mode = "strict"
+allow-weaken = true
+"""
+PodMaker = Callable[..., PlainPod]
+_counter = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as made:
+        with told_of_failure(made):
+            for node in made.hosts:
+                install_plugins(node)
+                start_agent(node)
+        yield made
+
+
+def start_agent(node: Node, *options: str) -> None:
+    """With the namespaces of these tests, and libcni's records of the node."""
+    table = node.folder / "cni-namespaces.toml"
+    table.write_text(NAMESPACES)
+    node.start_agent("--cni-namespaces", str(table), *options)
+
+
+@pytest.fixture
+def make_pod() -> Iterator[PodMaker]:
+    """`make_pod(node)`, by default of Kubernetes' namespace `shop`; its network namespace goes with the test."""
+    made: list[PlainPod] = []
+
+    def make(node: Node, *, kubernetes: str | None = "", annotations: Mapping[str, str] | None = None) -> PlainPod:
+        name = f"pod-{next(_counter)}"
+        pod = PlainPod(
+            node, name, kubernetes=f"shop/{name}" if kubernetes == "" else kubernetes, annotations=annotations
+        )
+        made.append(pod)
+        return pod
+
+    yield make
+    for pod in made:
+        pod.delete()
