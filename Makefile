@@ -2,7 +2,7 @@
 # make test    the tests, on this machine's kernel, in namespaces of their own
 # make check   formatting, lints, types, import contracts, file sizes
 # make bench   against haproxy and plaintext (ONLY=name for a part, ARGS="--congestion reno")
-# make setup   all that the above need: .venv, both Rust programs, system packages
+# make setup   all that the above need: .venv, the Rust programs, Go programs that tests call, system packages
 # make lock    resolve the dependencies anew, after a change in pyproject.toml
 # make clean   removes what the above made in this folder
 #
@@ -20,17 +20,17 @@ FUZZ := env CUSTOM_LIBFUZZER_PATH=unused/libfuzzer.a
 
 PYTHON_SOURCES := jfe_cni tests dev $(wildcard bench)
 
-.PHONY: help setup demo test check bench lock clean build packages-demo packages-test packages-bench
+.PHONY: help setup demo test check bench lock clean build go-programs packages-demo packages-test packages-bench
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
 
-setup: packages-demo packages-test packages-bench build
+setup: packages-demo packages-test packages-bench build go-programs
 
 demo: packages-demo build
 	@dev/as-root .venv/bin/jfe demo $(ARGS)
 
-test: packages-demo packages-test build
+test: packages-demo packages-test build go-programs
 	# Built as the caller, the broker's tests' worker too, and run as root: they make namespaces.
 	dev/as-caller cargo build --locked --package jfe-worker
 	dev/as-caller cargo test --workspace --locked --config "target.'cfg(unix)'.runner = ['$(CURDIR)/dev/as-root']"
@@ -46,7 +46,7 @@ check: .venv/stamp
 	dev/as-caller $(FUZZ) cargo check --quiet --locked --manifest-path upgrader/fuzz/Cargo.toml --target-dir target/fuzz
 	python dev/file_size.py
 
-bench: packages-demo packages-bench build
+bench: packages-demo packages-bench build go-programs
 	dev/as-caller cargo build --release --locked --package jfe-load
 	dev/as-root .venv/bin/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
@@ -59,6 +59,9 @@ build: .venv/stamp
 
 packages-demo packages-test packages-bench: packages-%:
 	@dev/system-packages $*
+
+go-programs:
+	@dev/as-caller dev/go-programs
 
 lock:
 	dev/lock

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from tests.cni.cover import start_agent
 from tests.cni.network import PlainPod, install_plugins
 from tests.stage.cluster import Cluster
 from tests.stage.fixtures import pytest_runtest_makereport, told_of_failure
@@ -14,15 +15,6 @@ from tests.stage.node import Node
 
 __all__ = ["PodMaker", "cluster", "make_pod", "pytest_runtest_makereport"]
 
-# Pods of the namespace `shop` are strict, and may ask for less; all others are permissive.
-NAMESPACES = """
-default = "permissive"
-release-namespace = "jfe-system"
-
-[namespaces.shop]
-mode = "strict"
-allow-weaken = true
-"""
 PodMaker = Callable[..., PlainPod]
 _counter = itertools.count()
 
@@ -35,13 +27,6 @@ def cluster() -> Iterator[Cluster]:
                 install_plugins(node)
                 start_agent(node)
         yield made
-
-
-def start_agent(node: Node, *options: str) -> None:
-    """With the namespaces of these tests, and libcni's records of the node."""
-    table = node.folder / "cni-namespaces.toml"
-    table.write_text(NAMESPACES)
-    node.start_agent("--cni-namespaces", str(table), *options)
 
 
 @pytest.fixture

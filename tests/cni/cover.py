@@ -1,4 +1,4 @@
-"""What the tests ask of pods under cover."""
+"""Pods under cover: by an agent that knows what their namespaces ask for, and how a test sees that they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from tests.stage import Stage
 from tests.stage.node import Node
 
 PORT = 8080
+# Pods of the namespace `shop` are strict, and may ask for less; all others are permissive.
+NAMESPACES = """
+default = "permissive"
+release-namespace = "jfe-system"
+
+[namespaces.shop]
+mode = "strict"
+allow-weaken = true
+
+[namespaces.vault]
+mode = "strict"
+"""
+
+
+def start_agent(node: Node) -> None:
+    table = node.folder / "cni-namespaces.toml"
+    table.write_text(NAMESPACES)
+    node.start_agent("--cni-namespaces", str(table))
 
 
 def workloads(node: Node) -> list[WorkloadReport]:

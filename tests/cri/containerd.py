@@ -1,25 +1,30 @@
-"""containerd on a node of the stage: Debian's 1.6 or the one of version 2 that dev/go-programs builds."""
+"""containerd on a node of the stage: the distribution's, of version 1, or the newer one that dev/go-programs builds."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+import pytest
+
+from tests.cni.network import write
+from tests.cri.crictl import SOCKET, Crictl
 from tests.cri.image import IMAGE, archive
-from tests.stage import Process, program
+from tests.stage import Process, eventually, program
 from tests.stage.node import Node
 from tests.stage.programs import go_program
 
-SOCKET = "/run/containerd/containerd.sock"
 # Those that would look for what a test machine need not have, or that concern no container.
-DISABLED = [
-    f"io.containerd.snapshotter.v1.{each}" for each in ("aufs", "blockfile", "btrfs", "devmapper", "erofs", "zfs")
-]
+UNWANTED = ("aufs", "blockfile", "btrfs", "devmapper", "erofs", "zfs")
+DISABLED = [f"io.containerd.snapshotter.v1.{each}" for each in UNWANTED]
 DISABLED += ["io.containerd.nri.v1.nri", "io.containerd.tracing.processor.v1.otlp"]
 # An unprivileged process may not lower its score, and a test's machine may have a kernel without AppArmor.
-CONFIGURATION_1_6 = """
+CONFIGURATION_1 = """
 version = 2
 disabled_plugins = {disabled}
 [plugins."io.containerd.grpc.v1.cri"]
@@ -65,18 +70,22 @@ os.execv("{runc}", ["runc", *words])
 
 @dataclass(frozen=True)
 class Release:
-    """`folder` has containerd, its shim and ctr; `cni_versions` are what its CRI speaks to plugins at most."""
+    """`folder` has containerd, its shim and ctr. `cni_versions`: what a chain may be written in, the newest last."""
 
-    name: str
     folder: Path
     configuration: str
-    cni_version: str
+    cni_versions: tuple[str, str]
 
 
-def release(name: str) -> Release:
-    if name == "1.6":
-        return Release(name, Path("/usr/bin"), CONFIGURATION_1_6, "1.0.0")
-    return Release(name, go_program("containerd").parent, CONFIGURATION_2, "1.1.0")
+def release(major: Literal["1", "2"]) -> Release:
+    """Fails the test where that version is not to be had."""
+    if major == "2":
+        return Release(go_program("containerd").parent, CONFIGURATION_2, ("1.0.0", "1.1.0"))
+    found = Path(program("/usr/bin/containerd"))
+    *_, version, _ = subprocess.run([found, "--version"], check=True, capture_output=True, text=True).stdout.split()
+    if not version.removeprefix("v").startswith("1."):
+        pytest.fail(f"{found} is {version}, and the test is of version 1: install Debian's containerd")
+    return Release(found.parent, CONFIGURATION_1, ("0.4.0", "1.0.0"))
 
 
 class Containerd:
@@ -94,6 +103,12 @@ class Containerd:
         )
         self._process = self._start()
         node.run([*self._ctr, "--namespace=k8s.io", "images", "import", "-"], input=archive())
+
+    def use(self, conflist: Mapping[str, Any]) -> None:
+        """Written, and taken up: containerd watches the folder."""
+        write(self.node, conflist)
+        crictl = Crictl(self.node)
+        eventually(lambda: conflist in crictl.networks(), "containerd has taken up the network's new chain")
 
     @property
     def _ctr(self) -> list[str]:

@@ -14,6 +14,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.stage import program
 
 # Nobody answers for .invalid (RFC 2606): an image that is not there is not sought elsewhere.
@@ -57,6 +59,8 @@ def archive() -> bytes:
 
 def _layer() -> bytes:
     busybox = program("busybox")
+    if "ld-" in subprocess.run(["ldd", busybox], capture_output=True, text=True, check=False).stdout:
+        pytest.fail(f"{busybox} needs libraries, which the image has not: install Debian's busybox-static")
     applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split()
     entries = [(_folder(name), b"") for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "www", "www/cgi-bin")]
     entries.append((_entry("bin/busybox", 0o755), Path(busybox).read_bytes()))

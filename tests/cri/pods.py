@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.cni.pod import Pod
-from tests.cri.containerd import SOCKET
+from tests.cri.crictl import Crictl
 from tests.cri.image import IMAGE, WEB_ROOT
 from tests.stage import Failed, eventually
 from tests.stage.namespace import ExistingNamespace
 from tests.stage.node import Node
-from tests.stage.programs import go_program
 
 # NamespaceMode of the CRI (api.proto).
 POD, NODE = 0, 2
@@ -32,61 +31,37 @@ class PodSpec:
     host_network: bool = False
 
 
-class Crictl:
-    """crictl on a node whose containerd runs."""
+def run_pod(node: Node, spec: PodSpec) -> Sandbox:
+    """Its sandbox is up when this returns."""
+    crictl, configuration = Crictl(node), _sandbox(node, spec)
+    identifier = crictl("runp", crictl.file(spec.name, configuration)).strip()
+    return Sandbox(crictl, spec, identifier, configuration)
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self._files = node.folder / "crictl"
-        self._files.mkdir(exist_ok=True)
 
-    def __call__(self, *words: str) -> str:
-        return self.node.run(self.command(*words)).stdout.decode()
+def refused(node: Node, spec: PodSpec) -> str:
+    """What is said where the sandbox can't be made. AssertionError where it can."""
+    crictl = Crictl(node)
+    ended = node.run(crictl.command("runp", crictl.file(spec.name, _sandbox(node, spec))), check=False)
+    assert ended.returncode != 0, f"pod {spec.name} was taken"
+    return ended.stderr.decode()
 
-    def command(self, *words: str) -> list[str]:
-        # Its own limit, 2 s, is for somebody who waits at a terminal.
-        options = ["--runtime-endpoint", f"unix://{SOCKET}", "--image-endpoint", f"unix://{SOCKET}", "--timeout", "30s"]
-        return [str(go_program("crictl")), *options, *words]
 
-    def written(self, name: str, value: object) -> str:
-        path = self._files / name
-        path.write_text(json.dumps(value))
-        return str(path)
-
-    def run_pod(self, spec: PodSpec) -> Sandbox:
-        """Its sandbox is up when this returns."""
-        configuration = self._sandbox(spec)
-        identifier = self("runp", self.written(f"{spec.name}.json", configuration)).strip()
-        return Sandbox(self, spec, identifier, configuration)
-
-    def refused(self, spec: PodSpec) -> str:
-        """What is said where the sandbox can't be made. AssertionError where it can."""
-        words = self.command("runp", self.written(f"{spec.name}.json", self._sandbox(spec)))
-        ended = self.node.run(words, check=False)
-        assert ended.returncode != 0, f"pod {spec.name} was taken"
-        return ended.stderr.decode()
-
-    def pods(self) -> list[str]:
-        return self("pods", "--quiet").split()
-
-    def _sandbox(self, spec: PodSpec) -> dict[str, Any]:
-        return {
-            "metadata": {"name": spec.name, "namespace": spec.namespace, "uid": f"uid-{spec.name}", "attempt": 0},
-            "hostname": spec.name,
-            "log_directory": f"{LOGS}/{spec.name}",
-            "annotations": dict(spec.annotations),
-            "dns_config": {},
-            "linux": {
-                "cgroup_parent": self._cgroup(spec),
-                "security_context": {"namespace_options": {"network": NODE if spec.host_network else POD}},
-            },
-        }
-
-    def _cgroup(self, spec: PodSpec) -> str:
-        """The kubelet makes a pod's before anything else. The path is the node's."""
-        made = self.node.cgroup.path / "kubepods" / f"pod{spec.name}"
-        made.mkdir(parents=True, exist_ok=True)
-        return f"/{made.relative_to(self.node.cgroup.root)}"
+def _sandbox(node: Node, spec: PodSpec) -> dict[str, Any]:
+    """PodSandboxConfig of the CRI. The kubelet makes a pod's cgroup before anything else."""
+    cgroup = node.cgroup.path / "kubepods" / f"pod{spec.name}"
+    cgroup.mkdir(parents=True, exist_ok=True)
+    return {
+        "metadata": {"name": spec.name, "namespace": spec.namespace, "uid": f"uid-{spec.name}", "attempt": 0},
+        # Who has the host's network keeps the host's name (CRI, PodSandboxConfig).
+        "hostname": "" if spec.host_network else spec.name,
+        "log_directory": f"{LOGS}/{spec.name}",
+        "annotations": dict(spec.annotations),
+        "dns_config": {},
+        "linux": {
+            "cgroup_parent": f"/{cgroup.relative_to(node.cgroup.root)}",
+            "security_context": {"namespace_options": {"network": NODE if spec.host_network else POD}},
+        },
+    }
 
 
 class Sandbox(Pod):
@@ -122,8 +97,8 @@ class Sandbox(Pod):
             "log_path": f"{name}.log",
             "linux": {},
         }
-        sandbox = self.crictl.written(f"{self.spec.name}.json", self.configuration)
-        written = self.crictl.written(f"{self.spec.name}-{name}.json", configuration)
+        sandbox = self.crictl.file(self.spec.name, self.configuration)
+        written = self.crictl.file(f"{self.spec.name}-{name}", configuration)
         identifier = self.crictl("create", self.container, written, sandbox).strip()
         self.crictl("start", identifier)
         return Container(self, name, identifier)
@@ -159,7 +134,8 @@ class Container:
         seen, said = self.exec("wget", "-q", "-O", "-", f"http://{address}:{port}/cgi-bin/who?{word}").split()
         if said != word:
             raise Failed(f"{said!r} came back instead of {word!r}")
-        return seen
+        # httpd listens for both versions, and tells a mapped address as one (RFC 4291, section 2.5.5.2).
+        return seen.removeprefix("[::ffff:").removesuffix("]")
 
 
 def annotated(spec: PodSpec, **annotations: str) -> PodSpec:

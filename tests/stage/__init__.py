@@ -32,13 +32,19 @@ Fixtures (import them into a conftest.py: `from tests.stage.fixtures import …`
     open now or ended since the agent's start, `told(**wanted)` waits for one that matches (`host.told(reason="mutual",
     direction="inbound")`), `upgrader()` process ids of broker and workers, `agent`, `folder`, `socket`, `identity`.
 
+`Cluster(Stage)` (tests.stage.cluster): `a` and `b` are `Node(Host)`s (tests.stage.node), on which containers run: each
+    has an /etc/cni, /opt/cni, /run, /var/lib/cni, /var/lib/containerd of its own, a bridge `cni0` and a network for
+    pods, which all places of the stage reach by way of it. `node.file("/etc/cni/net.d")` is the node's file as the test
+    sees it, `node.contained(…)` a command of which nothing outlives the node, `node.cgroup` where that is so.
+
 `Process`: `pid`, `alive`, `output()`, `wait(seconds)`, `stop(signal)`, `send(signal)`, `says(text)` waits
     for a text in its output.
 
 `Capture`: `contains(bytes)`, `streams()` {Flow: bytes}, `tls(port)` whether every stream of that port is TLS records
     only, `tshark(filter, *fields, decode_as=())` rows of fields, `path`.
 
-`program("nginx")` is its whole path; the test fails where it is missing.
+`program("nginx")` is its whole path; `go_program("cnitool")` of one that dev/go-programs builds. Where it is missing the
+test fails.
 
 At its end a stage ends what it started, by process id, and fails the test where anything was left behind: a process in
 one of its namespaces, a cgroup, or (where the agent was ended in order) a rule, a route or a sysctl that has changed.
@@ -49,7 +55,7 @@ from tests.stage.deadline import DEADLINE, eventually
 from tests.stage.host import Connection, Host
 from tests.stage.place import Failed, Place
 from tests.stage.process import Process
-from tests.stage.programs import program
+from tests.stage.programs import go_program, program
 from tests.stage.stage import Stage
 
 __all__ = [
@@ -62,5 +68,6 @@ __all__ = [
     "Process",
     "Stage",
     "eventually",
+    "go_program",
     "program",
 ]

@@ -1,7 +1,8 @@
-"""A stage whose hosts are nodes: pods of either reach those of the other, and nobody's address is changed on the way."""
+"""A stage whose hosts are nodes: pods of either reach those of the other, and no address is changed on the way."""
 
 from __future__ import annotations
 
+from tests.stage.namespace import ip
 from tests.stage.node import POD_NETWORK, Node
 from tests.stage.stage import NUMBERS, Stage, addresses
 
@@ -15,6 +16,8 @@ class Cluster(Stage):
     def __init__(self) -> None:
         self._nodes: list[Node] = []
         super().__init__()
+        for node in self._nodes:
+            ip("-n", self.stranger.name, "route", "add", node.pod_network, "via", node.ipv4)
 
     @property
     def hosts(self) -> tuple[Node, Node]:

@@ -10,7 +10,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from jfe_cni.agent.objects import Mode
 from tests.stage.capture import Capture
@@ -57,7 +57,7 @@ class Stage:
             self._remove()
             raise
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
