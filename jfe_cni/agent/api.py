@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -47,10 +47,12 @@ class Api:
         self._connections = connections
         self._log = log
 
-    def application(self) -> web.Application:
+    def application(self, more: Iterable[web.RouteDef] = ()) -> web.Application:
+        """`more`: routes of others on the same socket."""
         application = web.Application(client_max_size=_BODY_LIMIT, middlewares=[self._errors_as_json])
         application.add_routes(
             [
+                *more,
                 web.post("/v1/workloads", self._enrol),
                 web.get("/v1/workloads", self._workloads),
                 web.get("/v1/workloads/{id}", self._workload),
@@ -154,6 +156,13 @@ class Api:
         body.done()
         await asyncio.shield(self._doer.rotate(step))
         return _json(asdict(self._views.authority()))
+
+
+def bare_application(routes: Iterable[web.RouteDef]) -> web.Application:
+    """What an agent serves that is not ready: what others answer without it."""
+    application = web.Application(client_max_size=_BODY_LIMIT)
+    application.add_routes(routes)
+    return application
 
 
 def metrics_application(doer: Doer) -> web.Application:

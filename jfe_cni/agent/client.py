@@ -21,6 +21,7 @@ from jfe_cni.agent.reports import (
     DirectoryReport,
     ExplainReport,
     RulesReport,
+    RunningReport,
     StatusReport,
     WorkloadReport,
 )
@@ -28,6 +29,8 @@ from jfe_cni.agent.settings import DEFAULT_SOCKET
 
 # Enrolment waits for the upgrader (10 s) and for one probe connection (see kernel.cover); nothing else takes as long.
 ANSWER_SECONDS = 60.0
+# Of some hundreds of pods, one after the other.
+ALL_SECONDS = 600.0
 
 
 class AgentClient:
@@ -53,6 +56,10 @@ class AgentClient:
 
     async def enrol(self, enrolment: Enrolment) -> WorkloadReport:
         return decode(WorkloadReport, await self._ask("POST", "workloads", body=enrolment.as_json()))
+
+    async def enrol_running(self) -> RunningReport:
+        """Pods that ran before the agent did, as far as their runtime tells where they are."""
+        return decode(RunningReport, await self._ask("POST", "cni/enrol-running", seconds=ALL_SECONDS))
 
     async def unenrol(self, workload: str) -> None:
         await self._ask("DELETE", f"workloads/{_quoted(workload)}")
@@ -120,10 +127,16 @@ class AgentClient:
             raise self._unreachable(error) from error
 
     async def _ask(
-        self, method: str, path: str, *, query: dict[str, str] | None = None, body: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+        seconds: float = ANSWER_SECONDS,
     ) -> object:
         try:
-            async with self._request(method, path, query=query, body=body) as response:
+            async with self._request(method, path, query=query, body=body, seconds=seconds) as response:
                 await self._check(response)
                 return _json_of(await response.read() or b"null")
         except (aiohttp.ClientError, TimeoutError) as error:

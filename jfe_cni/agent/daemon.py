@@ -7,39 +7,58 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from aiohttp import web
 
 from jfe_cni.agent import binaries, listening, log
-from jfe_cni.agent.api import Api, metrics_application
+from jfe_cni.agent.api import Api, bare_application, metrics_application
+from jfe_cni.agent.attachments import Attachments
 from jfe_cni.agent.log import fields
 from jfe_cni.agent.node import Node
 from jfe_cni.agent.settings import Settings
 from jfe_cni.agent.upgrader import Command
-from jfe_cni.errors import HostError, JfeError
-from jfe_cni.identity.authority import open_authority
+from jfe_cni.errors import HostError, IdentityError, JfeError
+from jfe_cni.identity.authority import Authority, open_authority
 from jfe_cni.identity.spiffe import TrustDomain
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
 from jfe_cni.kernel.ground import KernelGround
 from jfe_cni.kernel.nft import Nft
 
+# How often an authority that can't be used is tried again.
+_AUTHORITY_SECONDS = 1.0
 
-async def run(settings: Settings) -> None:
+
+class Extension(Protocol):
+    """What else is served on the API's socket: a container runtime's side. `routes` are served before `begin`, too,
+    while the agent waits for its authority."""
+
+    def routes(self) -> list[web.RouteDef]: ...
+    def begin(self, attachments: Attachments) -> None: ...
+    def work(self) -> list[Coroutine[Any, Any, None]]: ...
+
+
+async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
     """Until SIGTERM or SIGINT. Raises JfeError where the agent can't start; then nothing of it is left."""
     logger = log.configure(settings.log_format)
     _require_root()
     stop = _stop_signals()
     with listening.sole_agent(settings.state_dir):
+        authority = await _authority(settings, extensions, stop, logger)
+        if authority is None:
+            return
         tree = CgroupTree.found()
         async with _cgroup_for_upgrader(tree, settings) as cgroup:
             nft = Nft()
             ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
             await ground.prove_rules_match(settings.packet_mark)
-            node = _node(settings, cgroup, tree, nft, ground, logger)
+            node = _node(settings, authority, cgroup, tree, nft, ground, logger)
             await node.take_back()
-        async with _served(settings, node, logger):
+        async with _served(settings, node, extensions, logger):
             logger.info("agent started", extra=fields(node=settings.node, socket=str(settings.socket)))
-            await _until(stop, node)
+            await _until(stop, [*node.work(), *(work for each in extensions for work in each.work())])
         if settings.on_exit == "remove":
             await node.release_all()
             await asyncio.to_thread(cgroup.remove)
@@ -61,9 +80,14 @@ async def _cgroup_for_upgrader(tree: CgroupTree, settings: Settings) -> AsyncIte
 
 
 def _node(
-    settings: Settings, cgroup: MadeCgroup, tree: CgroupTree, nft: Nft, ground: KernelGround, logger: logging.Logger
+    settings: Settings,
+    authority: Authority,
+    cgroup: MadeCgroup,
+    tree: CgroupTree,
+    nft: Nft,
+    ground: KernelGround,
+    logger: logging.Logger,
 ) -> Node:
-    domain = TrustDomain.parse(settings.trust_domain)
     return Node(
         settings=settings,
         command=Command(
@@ -73,7 +97,7 @@ def _node(
             log=settings.upgrader_log,
             workers=settings.workers_on(len(os.sched_getaffinity(0))),
         ),
-        authority=open_authority(settings.authority_folder, domain, _now),
+        authority=authority,
         exemption=tree.exemption(_upgrader_cgroup(settings)),
         nft=nft,
         ground=ground,
@@ -83,25 +107,60 @@ def _node(
 
 
 @contextlib.asynccontextmanager
-async def _served(settings: Settings, node: Node, logger: logging.Logger) -> AsyncIterator[None]:
+async def _served(
+    settings: Settings, node: Node, extensions: Sequence[Extension], logger: logging.Logger
+) -> AsyncIterator[None]:
     """The API, and where it is wanted the metrics over TCP."""
     async with contextlib.AsyncExitStack() as ending:
         api = Api(node, node.views, node.connections, logger)
-        listener = listening.unix_listener(settings.socket)
-        ending.callback(settings.socket.unlink, missing_ok=True)
-        runner = await listening.serve(api.application(), listener)
-        ending.push_async_callback(runner.cleanup)
+        for each in extensions:
+            each.begin(node.attachments)
+        application = api.application(route for each in extensions for route in each.routes())
+        await ending.enter_async_context(_on_socket(settings, application))
         if settings.metrics_listen is not None:
             metrics = await listening.serve_tcp(metrics_application(node), settings.metrics_listen)
             ending.push_async_callback(metrics.cleanup)
         yield
 
 
-async def _until(stop: asyncio.Event, node: Node) -> None:
+@contextlib.asynccontextmanager
+async def _on_socket(settings: Settings, application: web.Application) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as ending:
+        listener = listening.unix_listener(settings.socket)
+        ending.callback(settings.socket.unlink, missing_ok=True)
+        runner = await listening.serve(application, listener)
+        ending.push_async_callback(runner.cleanup)
+        yield
+
+
+async def _authority(
+    settings: Settings, extensions: Sequence[Extension], stop: asyncio.Event, logger: logging.Logger
+) -> Authority | None:
+    """None where the agent was told to stop before there was one."""
+    try:
+        return _open_authority(settings)
+    except (IdentityError, HostError) as error:
+        if not settings.wait_for_authority:
+            raise
+        logger.error("authority awaited", extra=fields(error=str(error)))
+    async with _on_socket(settings, bare_application(route for each in extensions for route in each.routes())):
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _AUTHORITY_SECONDS)
+            with contextlib.suppress(IdentityError, HostError):
+                return _open_authority(settings)
+    return None
+
+
+def _open_authority(settings: Settings) -> Authority:
+    return open_authority(settings.authority_folder, TrustDomain.parse(settings.trust_domain), _now)
+
+
+async def _until(stop: asyncio.Event, working: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Everything that goes on by itself goes on until then. A fault that nobody foresaw ends the agent: the rules and
     the upgrader stay, and the next agent takes them over."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in node.work()]
+        tasks = [group.create_task(work) for work in working]
         await stop.wait()
         for task in tasks:
             task.cancel()

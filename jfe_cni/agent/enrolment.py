@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from jfe_cni.agent import messages
 from jfe_cni.agent.announcement import Announcement
+from jfe_cni.agent.attachment import Container
 from jfe_cni.agent.control import Control
 from jfe_cni.agent.hazards import hazards
 from jfe_cni.agent.installation import Installation
@@ -48,9 +49,9 @@ class Enroller:
         self._announcement = announcement
         self._log = log
 
-    async def enrol(self, enrolment: Enrolment) -> WorkloadReport:
+    async def enrol(self, enrolment: Enrolment, container: Container | None = None) -> WorkloadReport:
         """Covered and proven when this returns; as if it had never been asked for when it raises."""
-        record = await self._targets.record_of(enrolment)
+        record = await self._targets.record_of(enrolment, container)
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(record.namespace.close)
             self._roster.add(record)

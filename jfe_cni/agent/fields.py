@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jfe_cni.errors import RequestError
@@ -103,6 +103,11 @@ class Fields:
     def nested(self, name: str) -> Fields | None:
         value = self._fields.pop(name, None)
         return None if value is None else Fields(value, f"{name} of {self.what}")
+
+    def objects(self) -> Iterator[tuple[str, Fields]]:
+        """What is left, each an object under a name that the caller does not know beforehand."""
+        for name in list(self._fields):
+            yield name, Fields(self._fields.pop(name), f"{name} of {self.what}")
 
     def done(self) -> None:
         """Everything must have been taken: an unknown field is a misspelt one."""

@@ -60,6 +60,10 @@ class Issuance:
             return True
         return self._clock().timestamp() >= certificate.renew_at
 
+    def expired(self, workload: Workload) -> bool:
+        certificate = workload.certificate
+        return certificate is None or self._clock().timestamp() >= certificate.expires
+
     async def renew_due(self, control: Control) -> None:
         """Renews what is due, each for itself: a failure is logged, shown, and tried again with the next call."""
         for record in self._roster:

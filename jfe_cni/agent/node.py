@@ -9,11 +9,13 @@ from typing import Any
 
 from jfe_cni.agent import state_file
 from jfe_cni.agent.announcement import Announcement
+from jfe_cni.agent.attachments import Attachments
 from jfe_cni.agent.connections import Connections
 from jfe_cni.agent.control import Control
 from jfe_cni.agent.directory import API, FILE, Directory, Key
 from jfe_cni.agent.directory_watch import DirectoryWatch
 from jfe_cni.agent.enrolment import Enroller
+from jfe_cni.agent.examination import Examination
 from jfe_cni.agent.installation import Installation
 from jfe_cni.agent.issuance import Issuance
 from jfe_cni.agent.log import fields
@@ -112,6 +114,14 @@ class Node:
             supervisor=self._supervisor,
             authority=authority,
             watch=self._watch,
+            log=log,
+        )
+        self.attachments = Attachments(
+            roster=self._roster,
+            enroller=self._enroller,
+            examination=Examination(ground, self._installation, self._issuance),
+            supervisor=self._supervisor,
+            upkeep=self._upkeep,
             log=log,
         )
         self._restoration = Restoration(self._roster, targets, self._enroller, self._installation, cover, log)

@@ -29,8 +29,27 @@ class PassedReport:
 
 
 @dataclass(frozen=True)
+class AttachmentReport:
+    """A container's interface in a network of its runtime."""
+
+    network: str
+    container: str
+    interface: str
+
+
+@dataclass(frozen=True)
+class PodReport:
+    """`uid` is empty where the runtime does not tell it."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class WorkloadReport:
-    """`state`: see `jfe_cni.agent.workload.State`. Times are seconds since the epoch."""
+    """`state`: see `jfe_cni.agent.workload.State`. Times are seconds since the epoch. `cgroup`: of a host workload, and
+    of a pod where its runtime names it. `ran_bare`: it had run before it was enrolled, and bare."""
 
     id: str
     shape: str
@@ -50,7 +69,20 @@ class WorkloadReport:
     passed: tuple[PassedReport, ...]
     # Programs in the workload that could step round the rules, by capability: NET_RAW, NET_ADMIN.
     hazards: tuple[str, ...]
+    attachments: tuple[AttachmentReport, ...]
+    pod: PodReport | None
+    cgroup: str | None
+    ran_bare: bool
     trouble: str | None
+
+
+@dataclass(frozen=True)
+class RunningReport:
+    """Containers that ran before they could be enrolled, by id; `failed` says why, a sentence each."""
+
+    enrolled: tuple[str, ...]
+    let_through: tuple[str, ...]
+    failed: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jfe_cni.agent import lent_ports, state_file
 from jfe_cni.agent.faults import UnknownWorkloadError
-from jfe_cni.agent.reports import Bare, PassedReport, WorkloadReport
+from jfe_cni.agent.reports import AttachmentReport, Bare, PassedReport, PodReport, WorkloadReport
 from jfe_cni.agent.state_file import SavedDirectory
 from jfe_cni.agent.workload import Event, Workload, same_thing
 from jfe_cni.errors import ConflictError, HostError, JfeError
@@ -106,7 +106,7 @@ def set_trouble(record: Record, error: JfeError) -> None:
 
 def report(record: Record) -> WorkloadReport:
     workload = record.workload
-    listeners, certificate = workload.listeners, workload.certificate
+    listeners, certificate, container = workload.listeners, workload.certificate, workload.container
     troubles = (workload.trouble, record.uncertified, lent_ports.trouble(record.yielded_ports))
     return WorkloadReport(
         id=workload.id,
@@ -125,8 +125,29 @@ def report(record: Record) -> WorkloadReport:
         bare=tuple(Bare(str(b.local), b.local_port, str(b.remote), b.remote_port) for b in workload.bare),
         passed=record.passed,
         hazards=record.hazards,
+        attachments=_attachments(workload),
+        pod=_pod(workload),
+        cgroup=_cgroup(workload),
+        ran_bare=container is not None and container.ran_bare,
         trouble="; ".join(filter(None, troubles)) or None,
     )
+
+
+def _attachments(workload: Workload) -> tuple[AttachmentReport, ...]:
+    container = workload.container
+    attachments = () if container is None else container.attachments
+    return tuple(AttachmentReport(each.network, each.container, each.interface) for each in attachments)
+
+
+def _pod(workload: Workload) -> PodReport | None:
+    pod = None if workload.container is None else workload.container.pod
+    return None if pod is None else PodReport(pod.namespace, pod.name, pod.uid)
+
+
+def _cgroup(workload: Workload) -> str | None:
+    if workload.container is not None:
+        return workload.container.cgroup
+    return None if workload.cgroup is None else workload.cgroup.path
 
 
 def _thing(workload: Workload) -> str:

@@ -47,6 +47,8 @@ class Settings:
     log_format: Literal["json", "text"] = "text"
     # One log line for each connection that ends.
     log_connections: bool = False
+    # Where the authority can't be used at the start, the agent waits for it and serves what needs none; else it ends.
+    wait_for_authority: bool = False
     # What SIGTERM leaves behind. keep: upgrader, rules and enrolments go on, and the next agent takes them over.
     # remove: everything is unenrolled and the upgrader ended, for an agent that lives as long as one command.
     on_exit: Literal["keep", "remove"] = "keep"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jfe_cni.agent.attachment import Container
 from jfe_cni.agent.directory import API, FILE, Address
 from jfe_cni.agent.fields import Fields
 from jfe_cni.agent.messages import Listeners
@@ -109,6 +110,7 @@ def _as_json(workload: Workload) -> dict[str, Any]:
         "listener_ports": list(workload.listener_ports),
         "lent_ports": list(workload.lent_ports),
         "bare": [[str(b.local), b.local_port, str(b.remote), b.remote_port] for b in workload.bare],
+        "container": None if workload.container is None else workload.container.as_json(),
     }
 
 
@@ -117,6 +119,7 @@ def _workload(fields: Fields) -> Workload:
     if target is None:
         raise RequestError(f"{fields.what} lacks target")
     listeners, certificate, cgroup = (fields.nested(name) for name in ("listeners", "certificate", "cgroup"))
+    container = fields.nested("container")
     namespace = fields.elements("namespace")
     workload = Workload(
         id=fields.text("id"),
@@ -144,6 +147,7 @@ def _workload(fields: Fields) -> Workload:
         listener_ports=fields.ports("listener_ports"),
         lent_ports=fields.ports("lent_ports"),
         bare=tuple(_bare(each) for each in fields.elements("bare")),
+        container=None if container is None else Container.of(container),
     )
     fields.done()
     return workload

@@ -7,6 +7,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from jfe_cni.agent.attachment import Container
 from jfe_cni.agent.objects import Enrolment, Target
 from jfe_cni.agent.roster import Record
 from jfe_cni.agent.workload import Workload
@@ -25,7 +26,7 @@ class Targets:
         self._domain = domain
         self._node = node
 
-    async def record_of(self, enrolment: Enrolment) -> Record:
+    async def record_of(self, enrolment: Enrolment, container: Container | None = None) -> Record:
         """The record of a workload that is about to be enrolled. Raises NamespaceGone, RequestError, HostError."""
         target = enrolment.target
         name = check_workload(enrolment.name or default_name(target))
@@ -35,6 +36,7 @@ class Targets:
             mode=enrolment.mode,
             identity=str(self._identity(enrolment, name)),
             settings=enrolment.settings,
+            container=container,
         )
         return await self._found(workload)
 
@@ -95,8 +97,17 @@ class Targets:
                 return spiffe.host_unit(self._domain, self._node, enrolment.target.value)
             case "cgroup":
                 return spiffe.host_run(self._domain, self._node, name)
-            case _:
+            case "netns" | "pid":
                 return spiffe.host_namespace(self._domain, self._node, name)
+
+
+def namespace_number(path: str) -> tuple[int, int] | None:
+    """Device and inode of what lies at `path`, by which a namespace is known; None where nothing does."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def default_name(target: Target) -> str:
@@ -112,11 +123,7 @@ def vanished(record: Record) -> bool:
     A file that still mounts it, or a process in it, keeps it."""
     target = record.workload.target
     if target.kind == "netns":
-        try:
-            status = Path(target.value).stat()
-        except OSError:
-            return True
-        return (status.st_dev, status.st_ino) != record.workload.namespace
+        return namespace_number(target.value) != record.workload.namespace
     return (
         not _leads_there(Path("/proc") / target.value, record.workload.namespace)
         and _process_in(record.workload) is None

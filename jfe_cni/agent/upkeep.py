@@ -80,7 +80,7 @@ class Upkeep:
                 return
             async with record.lock:
                 if self._roster.holds(record):
-                    await self._refresh(record)
+                    await self.refresh(record)
         except JfeError as error:
             set_trouble(record, error)
             self._log.warning("upkeep failed", extra=fields(workload=record.workload.id, error=str(error)))
@@ -92,7 +92,8 @@ class Upkeep:
         made = self._targets.made_for_one_run(record.workload)
         return made and self._targets.cgroup_again(record.workload) is None
 
-    async def _refresh(self, record: Record) -> None:
+    async def refresh(self, record: Record) -> None:
+        """What is known of it is as it is now, its certificate and its rules, too. For who holds the record's lock."""
         before = record.workload
         if before.shape == "host":
             await self._follow_cgroup(record)

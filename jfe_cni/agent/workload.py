@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from dataclasses import dataclass, field
 
+from jfe_cni.agent.attachment import Container
 from jfe_cni.agent.directory import Address
 from jfe_cni.agent.messages import Listeners
 from jfe_cni.agent.objects import Mode, Shape, Target, WorkloadSettings
@@ -80,7 +81,8 @@ class Certificate:
 @dataclass(frozen=True)
 class Workload:
     """`listener_ports`: where a host workload listens; `lent_ports`: those of them that are sockets which others made
-    for it (socket activation). `cgroup`: of a host workload; `cgroup_number` only while it is there."""
+    for it (socket activation). `cgroup`: of a host workload; `cgroup_number` only while it is there. `container`: what
+    a container runtime told of it."""
 
     id: str
     target: Target
@@ -97,6 +99,7 @@ class Workload:
     listener_ports: tuple[int, ...] = ()
     lent_ports: tuple[int, ...] = ()
     bare: tuple[ConnectionTuple, ...] = ()
+    container: Container | None = None
     trouble: str | None = None
 
     @property

@@ -10,6 +10,7 @@ import click
 
 from jfe_cni.agent.settings import DEFAULT_STATE_DIR, MOST_WORKERS, Settings, node_name
 from jfe_cni.cli.options import socket_option
+from jfe_cni.cni.places import DEFAULT_RESULTS
 from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE
 
 
@@ -87,6 +88,20 @@ class Number(click.ParamType[int]):
     show_default=True,
     help="keep: the cover stays for the next agent. remove: everything is released.",
 )
+@click.option(
+    "--cni-namespaces",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What each Kubernetes namespace asks for and allows: TOML or JSON. With it the agent awaits an authority that "
+    "can't be used yet, and meanwhile lets pods of mode off start.",
+)
+@click.option(
+    "--cni-results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_RESULTS,
+    show_default=True,
+    help="Where libcni keeps what it has added.",
+)
+@click.option("--enroll-running", is_flag=True, help="Enrol pods that run already, as `jfe enroll --all` does.")
 @click.option("--mark", type=Number(), default=hex(DEFAULT_MARK_BIT), show_default=True, help="One bit of marks.")
 @click.option("--table", type=Number(), default=DEFAULT_TABLE, show_default=True, help="Routing table.")
 @click.option(
@@ -105,6 +120,9 @@ def agent(
     log_format: Literal["text", "json"],
     log_connections: bool,
     on_exit: Literal["keep", "remove"],
+    cni_namespaces: Path | None,
+    cni_results: Path,
+    enroll_running: bool,
     mark: int,
     table: int,
     upgrader: Path | None,
@@ -129,11 +147,24 @@ def agent(
         log_format=log_format,
         log_connections=log_connections,
         on_exit=on_exit,
+        wait_for_authority=cni_namespaces is not None,
     )
     # The daemon's imports (netlink, TLS, HTTP server) would slow every other verb.
+    from jfe_cni.agent import log
     from jfe_cni.agent.daemon import run
+    from jfe_cni.cni.namespaces_file import NamespacesFile
+    from jfe_cni.cni.service import CniService
+    from jfe_cni.identity.spiffe import TrustDomain
 
-    asyncio.run(run(settings))
+    logger = log.configure(log_format)
+    cni = CniService(
+        NamespacesFile(_absolute(cni_namespaces), settings.state_dir / "namespaces.json", logger),
+        TrustDomain.parse(trust_domain),
+        cni_results.absolute(),
+        logger,
+        enrol_running=enroll_running,
+    )
+    asyncio.run(run(settings, [cni]))
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -10,7 +10,7 @@ import click
 
 from jfe_cni.agent.client import AgentClient, report_json
 from jfe_cni.agent.objects import Enrolment, Mode, Network, Target, WorkloadSettings
-from jfe_cni.agent.reports import WorkloadReport
+from jfe_cni.agent.reports import RunningReport, WorkloadReport
 from jfe_cni.cli.options import json_option, mode_option, ports_option, socket_option
 from jfe_cni.cli.show import patience, print_json
 
@@ -32,6 +32,7 @@ class NetworkType(click.ParamType[Network]):
 @click.option("--pid", metavar="PID", help="The network namespace of a process.")
 @click.option("--unit", metavar="UNIT", help="A systemd unit, as nginx.service.")
 @click.option("--cgroup", metavar="PATH", help="A cgroup, from the v2 root or absolute.")
+@click.option("--all", "all_running", is_flag=True, help="Every pod that runs already, as its namespace asks for.")
 @click.option("--name", help="What to call the workload (a-z, 0-9, -).")
 @click.option("--identity", metavar="SPIFFE-ID", help="Instead of the one that follows from what is enrolled.")
 @mode_option
@@ -55,6 +56,7 @@ def enroll(
     pid: str | None,
     unit: str | None,
     cgroup: str | None,
+    all_running: bool,
     name: str | None,
     identity: str | None,
     mode: Mode,
@@ -68,8 +70,15 @@ def enroll(
     no_verify_source: bool,
     socket: Path,
     as_json: bool,
-) -> None:
-    """Put a workload under cover: give one of --netns, --pid, --unit, --cgroup."""
+) -> int:
+    """Put a workload under cover: give one of --netns, --pid, --unit, --cgroup, --all.
+
+    With --all the other options do not apply; exit status 1 if a pod could not be enrolled.
+    """
+    if all_running:
+        if any((netns, pid, unit, cgroup)):
+            raise click.UsageError("--all goes without --netns, --pid, --unit, --cgroup.")
+        return _show_running(asyncio.run(_enrol_running(socket)), as_json=as_json)
     enrolment = Enrolment(
         target=_target(netns=netns, pid=pid, unit=unit, cgroup=cgroup),
         mode=mode,
@@ -91,6 +100,7 @@ def enroll(
         print_json(report_json(report))
     else:
         click.echo(f"{report.id} is {report.state} ({report.mode}) as {report.identity}")
+    return 0
 
 
 def _target(*, netns: str | None, pid: str | None, unit: str | None, cgroup: str | None) -> Target:
@@ -105,8 +115,23 @@ def _target(*, netns: str | None, pid: str | None, unit: str | None, cgroup: str
     if cgroup is not None:
         given.append(Target("cgroup", cgroup))
     if len(given) != 1:
-        raise click.UsageError("Give exactly one of --netns, --pid, --unit, --cgroup.")
+        raise click.UsageError("Give exactly one of --netns, --pid, --unit, --cgroup, --all.")
     return given[0]
+
+
+def _show_running(report: RunningReport, *, as_json: bool) -> int:
+    if as_json:
+        print_json(report_json(report))
+    else:
+        click.echo(f"{len(report.enrolled)} enrolled, {len(report.let_through)} let through (mode off)")
+        for failure in report.failed:
+            click.echo(f"not enrolled: {failure}", err=True)
+    return 1 if report.failed else 0
+
+
+async def _enrol_running(socket: Path) -> RunningReport:
+    async with AgentClient(socket) as agent, patience("enrolling the pods that run"):
+        return await agent.enrol_running()
 
 
 async def _enrol(socket: Path, enrolment: Enrolment) -> WorkloadReport:

@@ -88,6 +88,9 @@ def _rules_changed(workload: WorkloadReport) -> bool:
 
 def _row(workload: WorkloadReport) -> tuple[str | Text, ...]:
     remarks = []
+    pod = workload.pod
+    if workload.ran_bare:
+        remarks.append("ran bare until it was enrolled")
     if workload.trouble:
         remarks.append(workload.trouble)
     if _rules_changed(workload):
@@ -103,7 +106,7 @@ def _row(workload: WorkloadReport) -> tuple[str | Text, ...]:
         workload.mode,
         Text(workload.state, style="green" if workload.state == "covered" else "yellow"),
         workload.identity,
-        f"{workload.target_kind} {workload.target}",
+        f"{workload.target_kind} {workload.target}" if pod is None else f"pod {pod.namespace}/{pod.name}",
         moment(workload.certificate_expires),
         "; ".join(remarks) or "–",
     )

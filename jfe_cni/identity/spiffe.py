@@ -66,6 +66,11 @@ def docker(domain: TrustDomain, network: str, container: str) -> SpiffeId:
     return _build(domain, "docker", network, container)
 
 
+def pod(domain: TrustDomain, namespace: str, name: str) -> SpiffeId:
+    """A pod whose service account is not known here: no runtime tells it to a CNI plugin."""
+    return _build(domain, "ns", namespace, "pod", name)
+
+
 def kube(domain: TrustDomain, namespace: str, service_account: str) -> SpiffeId:
     return _build(domain, "ns", namespace, "sa", service_account)
 

@@ -53,6 +53,10 @@ class KernelGround:
         found = await run_inside(namespace, partial(sockets.listening, await self._numbers(cgroup_number)))
         return frozenset(each.connection[1] for each in found)
 
+    async def upgrader_listening(self, namespace: Namespace) -> frozenset[int]:
+        """Ports on which the upgrader listens in `namespace`."""
+        return await self.listening(namespace, self._tree.number(self._upgrader))
+
     async def listening_elsewhere(self, namespace: Namespace, cgroup_number: int, cgroup: str) -> frozenset[int]:
         """Ports on which the cgroup's processes listen on sockets that were made in another (socket activation)."""
         numbers = await self._numbers(cgroup_number)

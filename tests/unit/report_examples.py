@@ -21,5 +21,9 @@ WEB = WorkloadReport(
     bare=(),
     passed=(),
     hazards=(),
+    attachments=(),
+    pod=None,
+    cgroup=None,
+    ran_bare=False,
     trouble=None,
 )

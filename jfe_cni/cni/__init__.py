@@ -1,0 +1,1 @@
+"""The container network interface (CNI): what a runtime's plugin is asked, answered; and the plugin's installation."""

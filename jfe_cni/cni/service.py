@@ -1,0 +1,145 @@
+"""The plugin's side of the agent: its calls come in by the API's socket, and go out as the runtime is to hear them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from jfe_cni.agent.attachments import Attachments
+from jfe_cni.agent.log import fields
+from jfe_cni.cni.commands import Absent, Commands
+from jfe_cni.cni.configuration import configuration_of, version_of
+from jfe_cni.cni.faults import TRY_AGAIN_LATER, UNDECODABLE, CniError, answer_to
+from jfe_cni.cni.invocation import environment_and_input, invocation_of
+from jfe_cni.cni.namespaces_file import NamespacesFile
+from jfe_cni.cni.running import Running, running
+from jfe_cni.cni.versions import spoken
+from jfe_cni.errors import JfeError, KernelError
+from jfe_cni.identity.spiffe import TrustDomain
+
+# What the plugin takes for an answer to print (cni/src): success, and an error of the CNI specification.
+_DONE, _REFUSED = 200, 422
+_NOT_READY = "the agent of this node is starting, or waits for its authority"
+
+
+class CniService:
+    """`results`: where libcni keeps what it has added. `enrol_running`: containers that run already are enrolled as
+    soon as the agent is ready."""
+
+    def __init__(
+        self,
+        namespaces: NamespacesFile,
+        domain: TrustDomain,
+        results: Path,
+        log: logging.Logger,
+        *,
+        enrol_running: bool = False,
+    ) -> None:
+        self._namespaces = namespaces
+        self._domain = domain
+        self._results = results
+        self._log = log
+        self._enrol_running = enrol_running
+        self._attachments: Attachments | None = None
+        self._commands = self._serving(Absent(_NOT_READY))
+        self._came_inline: set[str] = set()
+        self._came_by_drop_in: set[str] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/cni", self._call),
+            web.get("/v1/cni/calls", self._calls),
+            web.post("/v1/cni/enrol-running", self._running),
+        ]
+
+    def begin(self, attachments: Attachments) -> None:
+        """From here on containers can be attached."""
+        self._attachments = attachments
+        self._commands = self._serving(attachments)
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        return [self._bring_running()] if self._enrol_running else []
+
+    def _serving(self, containers: Attachments | Absent) -> Commands:
+        return Commands(containers, self._namespaces.current, self._domain, self._log)
+
+    async def _call(self, request: web.Request) -> web.Response:
+        environment: dict[str, str] = {}
+        text = b""
+        try:
+            environment, text = environment_and_input(await request.read())
+            configuration = configuration_of(text, environment.get("CNI_COMMAND", ""))
+            invocation = invocation_of(environment, configuration)
+            (self._came_by_drop_in if configuration.drop_in else self._came_inline).add(configuration.network)
+            result = await self._commands.run(invocation)
+            return _answer(_DONE, result)
+        except JfeError as error:
+            fault = answer_to(error)
+        except RecursionError:
+            fault = CniError(UNDECODABLE, "the network configuration is nested too deeply", "see the CNI SPEC")
+        except OSError as error:
+            # Out of memory, descriptors or processes: what the kernel said of it.
+            self._log.exception("call failed", extra=fields(error=str(error)))
+            fault = answer_to(KernelError(f"{error}", "try again; see the agent's log"))
+        self._log.warning(
+            "call refused",
+            extra=fields(
+                command=environment.get("CNI_COMMAND"),
+                container=environment.get("CNI_CONTAINERID"),
+                code=fault.code,
+                error=str(fault),
+            ),
+        )
+        return _answer(_REFUSED, fault.as_json(spoken(version_of(text))))
+
+    async def _calls(self, _: web.Request) -> web.Response:
+        return web.json_response({"drop_in": sorted(self._came_by_drop_in), "inline": sorted(self._came_inline)})
+
+    async def _running(self, _: web.Request) -> web.Response:
+        return web.json_response(await self.enrol_all())
+
+    async def _bring_running(self) -> None:
+        outcome = await self.enrol_all()
+        self._log.info("running containers enrolled", extra=fields(**outcome))
+
+    async def enrol_all(self) -> dict[str, list[str]]:
+        """Who ran before: `enrolled` and `let_through` by container, `failed` with a sentence each."""
+        outcome: dict[str, list[str]] = {"enrolled": [], "let_through": [], "failed": []}
+        for each in await asyncio.to_thread(lambda: list(running(self._results))):
+            if isinstance(each, CniError):
+                outcome["failed"].append(str(each))
+                continue
+            (attachment,) = each.container.attachments
+            try:
+                kind = await self._enrol_one(each)
+            except JfeError as error:
+                outcome["failed"].append(f"container {attachment.container}: {error}")
+            else:
+                if kind is not None:
+                    outcome[kind].append(attachment.container)
+        return outcome
+
+    async def _enrol_one(self, each: Running) -> str | None:
+        """What became of it; None where it was under cover already, or its namespace is gone."""
+        if self._attachments is None:
+            raise CniError(TRY_AGAIN_LATER, _NOT_READY, "try again")
+        (attachment,) = each.container.attachments
+        if self._attachments.holds(attachment.container, attachment.interface) or not Path(each.namespace).exists():
+            return None
+        wish = (await self._namespaces.current()).wish(each.container.pod, each.annotations)
+        if wish == "off":
+            return "let_through"
+        enrolment = self._commands.enrolment(each.namespace, each.container, wish)
+        await self._attachments.attach(enrolment, each.container)
+        return "enrolled"
+
+
+def _answer(status: int, value: Any) -> web.Response:
+    body = b"" if value is None else json.dumps(value, allow_nan=False).encode()
+    return web.Response(status=status, body=body, content_type="application/json")
