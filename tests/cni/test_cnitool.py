@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.cni.conftest import PodMaker
 from tests.cni.cover import check_mutual, is_bare, start_agent, workload_of, workloads
 from tests.cni.network import Network, chain, direct, install_plugins, plugin, write
+from tests.cni.nodes import PodMaker, cluster, make_pod
 from tests.stage import Failed, eventually
 from tests.stage.cluster import Cluster
+
+__all__ = ["cluster", "make_pod"]
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 # CHECK came with 0.4.0, STATUS and GC with 1.1.0.

@@ -43,8 +43,8 @@ Fixtures (import them into a conftest.py: `from tests.stage.fixtures import …`
 `Capture`: `contains(bytes)`, `streams()` {Flow: bytes}, `tls(port)` whether every stream of that port is TLS records
     only, `tshark(filter, *fields, decode_as=())` rows of fields, `path`.
 
-`program("nginx")` is its whole path; `go_program("cnitool")` of one that dev/go-programs builds. Where it is missing the
-test fails.
+`program("nginx")` is its whole path, `go_program("cnitool")` that of one that dev/go-programs builds; the test fails
+where it is missing.
 
 At its end a stage ends what it started, by process id, and fails the test where anything was left behind: a process in
 one of its namespaces, a cgroup, or (where the agent was ended in order) a rule, a route or a sysctl that has changed.
