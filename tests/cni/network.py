@@ -115,10 +115,6 @@ class Network:
     def delete(self, pod: PlainPod, *, interface: str = "eth0") -> None:
         self.node.run(self.command("del", pod, interface=interface))
 
-    def collect_garbage(self) -> None:
-        """With no attachment said to be valid: cnitool knows of none."""
-        self.node.run(self.command("gc"))
-
     def status(self) -> None:
         self.node.run(self.command("status"))
 
