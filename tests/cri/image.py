@@ -21,8 +21,12 @@ from tests.stage import program
 # Nobody answers for .invalid (RFC 2606): an image that is not there is not sought elsewhere.
 IMAGE = "jfe.invalid/busybox:1"
 WEB_ROOT = "/www"
-# What httpd serves at /cgi-bin/who: the client's address as the server sees it, and what the client had to say.
-WHO = b'#!/bin/sh\necho; echo "$REMOTE_ADDR $QUERY_STRING"\n'
+# What httpd serves at /cgi-bin/who: the client's address as the server sees it, and what the client had to say. It
+# listens for both versions, and tells an IPv4 address as one of IPv6 (RFC 4291, section 2.5.5.2).
+WHO = b"""#!/bin/sh
+seen=${REMOTE_ADDR#[[]::ffff:}
+echo; echo "${seen%]} $QUERY_STRING"
+"""
 MEDIA = "application/vnd.oci.image"
 # As image-spec, config.md, has it: Go's names.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -134,8 +134,7 @@ class Container:
         seen, said = self.exec("wget", "-q", "-O", "-", f"http://{address}:{port}/cgi-bin/who?{word}").split()
         if said != word:
             raise Failed(f"{said!r} came back instead of {word!r}")
-        # httpd listens for both versions, and tells a mapped address as one (RFC 4291, section 2.5.5.2).
-        return seen.removeprefix("[::ffff:").removesuffix("]")
+        return seen
 
 
 def annotated(spec: PodSpec, **annotations: str) -> PodSpec:

@@ -74,7 +74,8 @@ class Node(Host):
     def _make_bridge(self) -> None:
         """The bridge plugin would make it with the first pod, and let it stay: here it is there from the start."""
         words = ("-n", self.name, "link")
-        ip(*words, "add", POD_BRIDGE, "type", "bridge")
+        # With an address of its own it keeps it, whatever comes and goes at its ports: CHECK compares.
+        ip(*words, "add", POD_BRIDGE, "address", "02:00:00:00:00:01", "type", "bridge")
         self.inside(lambda: Path(f"/proc/sys/net/ipv6/conf/{POD_BRIDGE}/disable_ipv6").write_text("1"))
         self.inside(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
         ip("-n", self.name, "address", "add", f"{self.pod_gateway}/24", "dev", POD_BRIDGE)
