@@ -1,1 +1,1 @@
-"""The node's part of the Container Network Interface: what a runtime's call means, and how it comes to call us."""
+"""The container network interface (CNI): what a runtime's plugin is asked, answered; and the plugin's installation."""
