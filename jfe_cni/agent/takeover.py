@@ -61,6 +61,9 @@ class Takeover:
                 record.workload = record.workload.after(Event.UPGRADER_LOST)
 
     async def _bring(self, record: Record, control: Control) -> bool:
+        if record.workload.state in _NOT_OURS:
+            # Whoever holds its lock may be waiting for this very upgrader.
+            return False
         async with record.lock:
             workload = record.workload
             if workload.state in _NOT_OURS or not self._roster.holds(record):

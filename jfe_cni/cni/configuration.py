@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -44,7 +45,7 @@ def version_of(text: bytes) -> str | None:
 def configuration_of(text: bytes, command: str) -> Configuration:
     """Raises CniError. DEL reads leniently: what was added under another version, or by another text, is deleted."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise CniError(UNDECODABLE, f"the network configuration is not JSON: {error}", "see the CNI SPEC") from error
     if not isinstance(value, dict):
@@ -105,6 +106,14 @@ def _valid(value: object) -> frozenset[tuple[str, str]] | None:
             )
         found.add((container, interface))
     return frozenset(found)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        # It could not be passed on unchanged.
+        raise ValueError(f"{text[:20]} is beyond any number")
+    return value
 
 
 def _refuse_constant(word: str) -> NoReturn:

@@ -80,9 +80,9 @@ class Host(Place):
         assert self._agent is not None, f"no agent was started on {self.name}"
         return self._agent
 
-    def start_agent(self, *options: str, on_exit: str = "remove") -> Process:
+    def start_agent(self, *options: str, on_exit: str = "remove", ready: bool = True) -> Process:
         """`options` are those of `jfe agent`, the last of a name counting. Returns when it has proved its rules and has
-        an upgrader."""
+        an upgrader, where it is to get `ready`."""
         log = self.folder / f"agent-{self._agents}.log"
         self._agents += 1
         self._logs.append(log)
@@ -94,7 +94,8 @@ class Host(Place):
             *("--log-format", "json", "--log-connections", *options),
         )
         self._agent = Process(self.entering(*command), log)
-        eventually(self._ready, f"the agent of {self.name} gets ready", otherwise=self._agent.output)
+        if ready:
+            eventually(self._ready, f"the agent of {self.name} gets ready", otherwise=self._agent.output)
         return self._agent
 
     def _ready(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jfe_cni.agent.attachment import Container
 from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.messages import Word
 from jfe_cni.agent.objects import Enrolment, Target
@@ -33,7 +34,7 @@ class Parts:
         self.done: list[str] = []
         self.waiting = asyncio.Event()
 
-    async def record_of(self, _: Enrolment) -> Record:
+    async def record_of(self, _: Enrolment, __: Container | None = None) -> Record:
         workload = Workload("pod", WISH.target, "permissive", "spiffe://d/pod", namespace=(4, 77))
         return Record(workload, Namespace.own())
 
