@@ -44,8 +44,10 @@ proptest! {
     #[allow(clippy::zero_sized_map_values)]
     #[test]
     fn the_reader_takes_for_an_object_what_serde_does(document in any_document()) {
-        let theirs = serde_json::from_slice::<HashMap<String, IgnoredAny>>(&document);
-        prop_assert_eq!(Object::read(&document).is_ok(), theirs.is_ok(), "{:?}", theirs.err());
+        // What serde ignores it does not hold to UTF-8.
+        let theirs = std::str::from_utf8(&document)
+            .is_ok_and(|text| serde_json::from_str::<HashMap<String, IgnoredAny>>(text).is_ok());
+        prop_assert_eq!(Object::read(&document).is_ok(), theirs);
     }
 
     #[test]

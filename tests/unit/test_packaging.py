@@ -54,7 +54,7 @@ def test_an_installation_brings_the_upgraders_programs_and_the_plugins_along() -
 
 @pytest.mark.parametrize("program", PLUGIN_PROGRAMS)
 def test_the_plugin_is_static_and_small(program: str) -> None:
-    """It is started in the hosts' own file systems, for each container: no C library is looked for, none need be there."""
+    """A runtime starts it for each container, in whatever file system it runs in: no C library is looked for there."""
     content = binaries.find(program).read_bytes()
     assert loaded_by(content) == []
     assert len(content) < MOST_BYTES, "built without the musl target? see dev/build-plugin"
@@ -65,7 +65,7 @@ def test_a_program_that_is_not_static_is_seen_to_be_so() -> None:
 
 
 def test_the_plugin_is_the_standard_library_and_its_own_folder() -> None:
-    crate = ["cargo", "tree", "--locked", "--offline", "--package", "jfe-cni-plugin", "--prefix", "none"]
-    command = [ROOT / "dev/as-caller", *crate, "--edges", "normal,build"]
+    listing = "cargo tree --locked --offline --package jfe-cni-plugin --prefix none --edges normal,build"
+    command = ["dev/as-caller", *listing.split()]
     tree = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert [line.split()[0] for line in tree.splitlines()] == ["jfe-cni-plugin"]
