@@ -52,8 +52,9 @@ bench: packages-demo packages-bench build go-programs
 
 build: .venv/stamp
 	dev/as-caller cargo build --release --locked --package jfe-broker --package jfe-worker
+	dev/as-caller dev/build-plugin
 
-# Python's half; both Rust programs lie in target/release, and .venv/bin points there.
+# Python's half; the upgrader's programs lie in target/release, the plugin's in target/cni, and .venv/bin points there.
 .venv/stamp: requirements/dev.txt pyproject.toml dev/make-venv | packages-demo
 	dev/as-caller dev/make-venv
 

@@ -10,6 +10,7 @@ pub const DEFAULT: Duration = Duration::from_secs(20);
 
 /// Of a run's time, what is kept for printing and ending: a tenth, and no more than this.
 const MOST_KEPT: Duration = Duration::from_millis(200);
+const LEAST_TO_PRINT: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
@@ -37,14 +38,19 @@ impl Deadline {
         self.limit
     }
 
-    /// Until the process must have ended.
-    pub fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.started.elapsed())
+    /// Until the process must have ended, with a little added where that is over: on a host that is out of breath an
+    /// answer is still printed, and only a runtime that does not read it takes the time.
+    pub fn left_to_print(&self) -> Duration {
+        self.left().max(LEAST_TO_PRINT)
     }
 
     /// Until the answer must be there.
     pub fn left_to_answer(&self) -> Duration {
         self.left().saturating_sub(MOST_KEPT.min(self.limit / 10))
+    }
+
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.started.elapsed())
     }
 }
 
@@ -98,5 +104,6 @@ mod tests {
         assert!(deadline.left_to_answer() <= Duration::from_millis(90));
         deadline.set_limit(Duration::ZERO);
         assert_eq!(deadline.left_to_answer(), Duration::ZERO);
+        assert_eq!(deadline.left_to_print(), LEAST_TO_PRINT);
     }
 }

@@ -9,5 +9,5 @@ use jfe_cni_plugin::environment::Environment;
 fn main() -> ExitCode {
     let mut deadline = Deadline::start();
     let environment = Environment::of_this_process();
-    call::answer(&environment, &mut deadline).print(deadline.left())
+    call::answer(&environment, &mut deadline).print(deadline.left_to_print())
 }

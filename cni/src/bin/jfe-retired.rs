@@ -9,5 +9,5 @@ use jfe_cni_plugin::retired;
 fn main() -> ExitCode {
     let deadline = Deadline::start();
     let environment = Environment::of_this_process();
-    retired::answer(&environment, &deadline).print(deadline.left())
+    retired::answer(&environment, &deadline).print(deadline.left_to_print())
 }
