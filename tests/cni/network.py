@@ -22,14 +22,19 @@ Verb = Literal["add", "check", "del", "gc", "status"]
 REFERENCE_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 CONFIGURATIONS = "/etc/cni/net.d"
+PLUGINS = "/opt/cni/bin"
 CACHE = "/var/lib/cni/results"
 
 
 def install_plugins(node: Node) -> None:
     """The reference plugins, and ours, where runtimes look for them."""
-    installed = {name: go_program(name) for name in REFERENCE_PLUGINS}
-    for name, path in (installed | {"jfe": binaries.find("jfe-cni-plugin")}).items():
-        node.file(f"/opt/cni/bin/{name}").symlink_to(path)
+    for name in REFERENCE_PLUGINS:
+        node.file(f"{PLUGINS}/{name}").symlink_to(go_program(name))
+    install_our_plugin(node)
+
+
+def install_our_plugin(node: Node) -> None:
+    node.file(f"{PLUGINS}/jfe").symlink_to(binaries.find("jfe-cni-plugin"))
 
 
 def plugin(node: Node, **more: Any) -> dict[str, Any]:
@@ -97,7 +102,7 @@ class Network:
         self.written = write(node, chain(node, name, version, covered=covered))
 
     def command(self, verb: Verb, pod: PlainPod | None = None, *, interface: str = "eth0") -> list[str]:
-        told = {"CNI_PATH": "/opt/cni/bin", "PATH": os.environ["PATH"], **(pod.environment() if pod else {})}
+        told = {"CNI_PATH": PLUGINS, "PATH": os.environ["PATH"], **(pod.environment() if pod else {})}
         # GC and STATUS take a namespace's path, too, and make nothing of it.
         path = pod.inner_path if pod else "/run/netns/none"
         variables = [f"{variable}={value}" for variable, value in told.items()]
@@ -136,8 +141,8 @@ def direct(node: Node, command: str, configuration: Mapping[str, Any], pod: Plai
         "CNI_CONTAINERID": pod.container,
         "CNI_NETNS": pod.inner_path,
         "CNI_IFNAME": "eth0",
-        "CNI_PATH": "/opt/cni/bin",
+        "CNI_PATH": PLUGINS,
         **variables,
     }
     words = [f"{variable}={value}" for variable, value in told.items()]
-    return node.run(["env", "-i", *words, "/opt/cni/bin/jfe"], input=json.dumps(configuration).encode()).stdout
+    return node.run(["env", "-i", *words, f"{PLUGINS}/jfe"], input=json.dumps(configuration).encode()).stdout

@@ -70,22 +70,24 @@ os.execv("{runc}", ["runc", *words])
 
 @dataclass(frozen=True)
 class Release:
-    """`folder` has containerd, its shim and ctr. `cni_versions`: what a chain may be written in, the newest last."""
+    """`folder` has containerd, its shim and ctr. `cni_versions`: what a chain may be written in, the newest last.
+    `drop_ins`: whether the libcni that it was built with loads a network's folder of further plugins (1.3)."""
 
     folder: Path
     configuration: str
     cni_versions: tuple[str, str]
+    drop_ins: bool
 
 
 def release(major: Literal["1", "2"]) -> Release:
     """Fails the test where that version is not to be had."""
     if major == "2":
-        return Release(go_program("containerd").parent, CONFIGURATION_2, ("1.0.0", "1.1.0"))
+        return Release(go_program("containerd").parent, CONFIGURATION_2, ("1.0.0", "1.1.0"), drop_ins=True)
     found = Path(program("/usr/bin/containerd"))
     *_, version, _ = subprocess.run([found, "--version"], check=True, capture_output=True, text=True).stdout.split()
     if not version.removeprefix("v").startswith("1."):
         pytest.fail(f"{found} is {version}, and the test is of version 1: install Debian's containerd")
-    return Release(found.parent, CONFIGURATION_1, ("0.4.0", "1.0.0"))
+    return Release(found.parent, CONFIGURATION_1, ("0.4.0", "1.0.0"), drop_ins=False)
 
 
 class Containerd:
