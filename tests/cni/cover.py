@@ -8,6 +8,7 @@ from tests.cni.pod import Pod
 from tests.e2e.talk import goes_both_ways, talking
 from tests.stage import Stage
 from tests.stage.node import Node
+from tests.stage.place import Version
 
 PORT = 8080
 # Pods of the namespace `shop` are strict, and may ask for less; all others are permissive.
@@ -54,17 +55,19 @@ def is_bare(pod: Pod) -> bool:
 
 def introduce(pod: Pod, to: Node) -> None:
     """`to` gets to know that the pod is covered, and as whom."""
-    entry = DirectoryEntry(network_of(f"{pod.ipv4}/32", "the test"), None, pod.identity)
-    to.ask(lambda agent: agent.add_to_directory([entry]))
+    addresses = [address for address in (pod.ipv4, pod.ipv6) if address]
+    entries = [DirectoryEntry(network_of(address, "the test"), None, pod.identity) for address in addresses]
+    to.ask(lambda agent: agent.add_to_directory(entries))
 
 
-def check_mutual(stage: Stage, client: Pod, server: Pod, port: int = PORT) -> None:
+def check_mutual(stage: Stage, client: Pod, server: Pod, port: int = PORT, *, version: Version = 4) -> None:
     """What one says to the other is TLS on the link, and the server sees the client's own address."""
     introduce(server, to=client.node)
     introduce(client, to=server.node)
-    with stage.capture() as wire, talking(client, server, port) as talk:
-        assert talk.seen[0] == client.ipv4
+    with stage.capture() as wire, talking(client, server, port, version=version) as talk:
+        assert talk.seen[0] == client.address(version)
         assert goes_both_ways(talk)
     assert wire.tls(port)
     told = server.node.told(direction="inbound", reason="mutual", peer=client.identity)
-    assert any(each.source.startswith(f"{client.ipv4}:") for each in told)
+    source = client.ipv4 if version == 4 else f"[{client.ipv6}]"
+    assert any(each.source.startswith(f"{source}:") for each in told)

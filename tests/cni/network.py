@@ -43,12 +43,13 @@ def plugin(node: Node, **more: Any) -> dict[str, Any]:
     return {"type": "jfe", "capabilities": capabilities, "agentSocket": str(node.socket_path), **more}
 
 
-def chain(node: Node, name: str, version: str, *, covered: bool = True) -> dict[str, Any]:
+def chain(node: Node, name: str, version: str, *, covered: bool = True, dual_stack: bool = False) -> dict[str, Any]:
     """bridge, portmap and, where `covered`, ours. Each network hands out addresses from the first on."""
+    subnets = (node.pod_network, *([node.pod_network_6] if dual_stack else []))
     ipam = {
         "type": "host-local",
-        "ranges": [[{"subnet": node.pod_network}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
+        "ranges": [[{"subnet": subnet}] for subnet in subnets],
+        "routes": [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets],
         "dataDir": f"/var/lib/cni/{name}",
     }
     bridge = {"type": "bridge", "bridge": POD_BRIDGE, "isGateway": True, "hairpinMode": True, "ipam": ipam}
@@ -96,10 +97,10 @@ class PlainPod(Pod):
 class Network:
     """A network of a node by name; its conflist is written at once."""
 
-    def __init__(self, node: Node, name: str, version: str, *, covered: bool = True) -> None:
+    def __init__(self, node: Node, name: str, version: str, *, covered: bool = True, dual_stack: bool = False) -> None:
         self.node = node
         self.name = name
-        self.written = write(node, chain(node, name, version, covered=covered))
+        write(node, chain(node, name, version, covered=covered, dual_stack=dual_stack))
 
     def command(self, verb: Verb, pod: PlainPod | None = None, *, interface: str = "eth0") -> list[str]:
         told = {"CNI_PATH": PLUGINS, "PATH": os.environ["PATH"], **(pod.environment() if pod else {})}
@@ -109,9 +110,11 @@ class Network:
         return ["env", "-i", *variables, str(go_program("cnitool")), verb, self.name, path, "-i", interface]
 
     def add(self, pod: PlainPod, *, interface: str = "eth0") -> dict[str, Any]:
-        """The result; `pod.ipv4` is the address that it names, where it is the pod's first."""
+        """The result; the pod has the addresses that it names, where they are its first."""
         result: dict[str, Any] = json.loads(self.node.run(self.command("add", pod, interface=interface)).stdout)
-        pod.ipv4 = pod.ipv4 or result["ips"][0]["address"].partition("/")[0]
+        addresses = [each["address"].partition("/")[0] for each in result["ips"]]
+        pod.ipv4 = pod.ipv4 or next((address for address in addresses if ":" not in address), "")
+        pod.ipv6 = pod.ipv6 or next((address for address in addresses if ":" in address), "")
         return result
 
     def check(self, pod: PlainPod, *, interface: str = "eth0") -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from jfe_cni.rules.model import DEFAULT_MARK_BIT
-from tests.cni.cover import check_mutual, is_bare, start_agent, workload_of, workloads
+from tests.cni.cover import PORT, check_mutual, is_bare, start_agent, workload_of, workloads
 from tests.cni.network import Network, PlainPod, chain, direct, install_plugins, plugin, write
 from tests.cni.nodes import PodMaker, cluster, make_pod
 from tests.stage import Failed, eventually
@@ -44,6 +45,28 @@ def test_a_pod_is_covered_from_add_to_del(cluster: Cluster, make_pod: PodMaker, 
     assert workload_of(client) is None
     assert is_bare(client)
     assert is_bare(server)
+
+
+def test_a_pod_with_addresses_of_both_versions_is_covered_in_both(cluster: Cluster, make_pod: PodMaker) -> None:
+    networks = [Network(node, "both", "1.1.0", dual_stack=True) for node in cluster.hosts]
+    client, server = (make_pod(node) for node in cluster.hosts)
+    for network, pod in zip(networks, (client, server), strict=True):
+        network.add(pod)
+    for version in (4, 6):
+        check_mutual(cluster, client, server, PORT + version, version=4 if version == 4 else 6)
+    for network, pod in zip(networks, (client, server), strict=True):
+        network.check(pod)
+        network.delete(pod)
+
+
+def test_annotations_may_be_as_long_as_kubernetes_lets_them_be(cluster: Cluster, make_pod: PodMaker) -> None:
+    """256 KiB in all; here as much of it as one variable of cnitool's environment holds."""
+    applied = json.dumps({"spec": "line\n" * 10_000})
+    network = Network(cluster.a, "pods", "1.1.0")
+    pod = make_pod(cluster.a, annotations={"kubectl.kubernetes.io/last-applied-configuration": applied})
+    network.add(pod)
+    assert workload_of(pod) is not None
+    network.delete(pod)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -182,8 +205,7 @@ def test_twenty_pods_come_at_once(cluster: Cluster, make_pod: PodMaker) -> None:
     assert failures == []
     assert {pod.ipv4 for pod in pods} == {each for report in workloads(cluster.a) for each in _ipv4(report.addresses)}
     assert all(report.state == "covered" for report in workloads(cluster.a))
-    for pod in pods:
-        network.check(pod)
+    assert _at_once(*((network.check, pod) for pod in pods)) == []
     assert _at_once(*((network.delete, pod) for pod in pods)) == []
     assert workloads(cluster.a) == []
     assert all(is_bare(pod) for pod in pods)
@@ -217,7 +239,8 @@ def test_whichever_of_add_and_del_comes_first_nothing_half_done_stays(cluster: C
     pods = [make_pod(cluster.a) for _ in range(8)]
     for index, pod in enumerate(pods):
         adding = cluster.a.spawn(network.command("add", pod), name=f"add-{index}")
-        threading.Event().wait(0.04 * index)
+        # Each time DEL meets it at another point of its way.
+        time.sleep(0.04 * index)
         network.delete(pod)
         added = adding.wait() == 0
         if added and workload_of(pod) is not None:

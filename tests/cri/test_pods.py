@@ -7,7 +7,7 @@ import secrets
 
 import pytest
 
-from tests.cni.cover import introduce, workload_of
+from tests.cni.cover import introduce, is_bare, workload_of
 from tests.cni.network import chain
 from tests.cri.conftest import NETWORK, RunPod
 from tests.cri.containerd import Containerd
@@ -102,3 +102,9 @@ def test_a_pod_s_mode_is_the_stricter_of_what_it_and_its_namespace_ask_for(clust
     stern = run_pod(cluster.a, annotated(PodSpec("stern", namespace="calm"), mode="strict"))
     reports = [workload_of(pod) for pod in (calm, stern)]
     assert [report.mode for report in reports if report] == ["permissive", "strict"]
+
+
+def test_pods_of_the_release_s_own_namespace_are_let_through(cluster: Cluster, run_pod: RunPod) -> None:
+    ours = run_pod(cluster.a, PodSpec("ours", namespace="jfe-system"))
+    assert workload_of(ours) is None
+    assert is_bare(ours)

@@ -33,6 +33,8 @@ POD_BRIDGE = "cni0"
 # Beside the stage's own network in what RFC 2544 set apart: one of these for each node.
 POD_NETWORK = "198.18.{}.0/24"
 POD_GATEWAY = "198.18.{}.1"
+POD_NETWORK_6 = "fd00:{}::/64"
+POD_GATEWAY_6 = "fd00:{}::1"
 
 
 class Node(Host):
@@ -45,7 +47,8 @@ class Node(Host):
     ) -> None:
         super().__init__(namespace, folder, ipv4, ipv6, authority)
         self.pod_network = POD_NETWORK.format(number)
-        self.pod_gateway = POD_GATEWAY.format(number)
+        self.pod_network_6 = POD_NETWORK_6.format(number)
+        self._pod_gateways = (f"{POD_GATEWAY.format(number)}/24", f"{POD_GATEWAY_6.format(number)}/64")
         self._files = contextlib.ExitStack()
         # Below this folder of its own, so that all that a runtime has started can be ended.
         self.cgroup = CgroupTree.found().create(f"jfe-test/{self.name}")
@@ -74,12 +77,13 @@ class Node(Host):
     def _make_bridge(self) -> None:
         """The bridge plugin would make it with the first pod, and let it stay: here it is there from the start."""
         words = ("-n", self.name, "link")
-        # With an address of its own it keeps it, whatever comes and goes at its ports: CHECK compares.
+        # With a hardware address of its own it keeps it, whatever comes and goes at its ports: CHECK compares.
         ip(*words, "add", POD_BRIDGE, "address", "02:00:00:00:00:01", "type", "bridge")
-        self.inside(lambda: Path(f"/proc/sys/net/ipv6/conf/{POD_BRIDGE}/disable_ipv6").write_text("1"))
-        self.inside(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
-        ip("-n", self.name, "address", "add", f"{self.pod_gateway}/24", "dev", POD_BRIDGE)
-        ip(*words, "set", POD_BRIDGE, "up")
+        # It would make itself a link-local address with its first port; without one it can't ask where pods are.
+        ip(*words, "set", POD_BRIDGE, "addrgenmode", "none", "up")
+        for gateway in (*self._pod_gateways, "fe80::1/64"):
+            ip("-n", self.name, "address", "add", gateway, "dev", POD_BRIDGE, *(["nodad"] if ":" in gateway else []))
+        self.inside(_forward)
 
     def entering(self, *words: str) -> list[str]:
         # Whoever enters a mount namespace finds itself at its root (setns(2)).
@@ -95,11 +99,12 @@ class Node(Host):
         """One of the node's files, as the test gets at it."""
         return self.root / path.lstrip("/")
 
-    def reaches(self, pods_of: str, by: str) -> None:
-        """Pods of another node, without any translation of addresses."""
-        ip("-n", self.name, "route", "add", pods_of, "via", by)
-
     def close(self) -> None:
         self.cgroup.kill()
         self.cgroup.remove()
         self._files.close()
+
+
+def _forward() -> None:
+    for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        Path("/proc/sys/net", name).write_text("1")
