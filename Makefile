@@ -2,7 +2,7 @@
 # make test    the tests, on this machine's kernel, in namespaces of their own
 # make check   formatting, lints, types, import contracts, file sizes
 # make bench   against haproxy and plaintext (ONLY=name for a part, ARGS="--congestion reno")
-# make setup   all that the above need: .venv, both Rust programs, system packages
+# make setup   all that the above need: .venv, the Rust programs, system packages
 # make lock    resolve the dependencies anew, after a change in pyproject.toml
 # make clean   removes what the above made in this folder
 #
@@ -52,8 +52,9 @@ bench: packages-demo packages-bench build
 
 build: .venv/stamp
 	dev/as-caller cargo build --release --locked --package jfe-broker --package jfe-worker
+	dev/as-caller dev/build-plugin
 
-# Python's half; both Rust programs lie in target/release, and .venv/bin points there.
+# Python's half; the upgrader's programs lie in target/release, the plugin's in target/cni, and .venv/bin points there.
 .venv/stamp: requirements/dev.txt pyproject.toml dev/make-venv | packages-demo
 	dev/as-caller dev/make-venv
 

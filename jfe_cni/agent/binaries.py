@@ -1,4 +1,4 @@
-"""Where the upgrader's programs are: named in the settings, installed with the package, on PATH, or in a checkout."""
+"""Where the programs in Rust are: named in the settings, installed with the package, on PATH, or in a checkout."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from jfe_cni.errors import HostError
 
 UPGRADER = "jfe-upgrader"
+# Not what they are built or installed as, which is the plugin's type, `jfe`: beside the command of that name.
+CNI_PLUGIN = "jfe-cni-plugin"
+CNI_RETIRED = "jfe-cni-retired"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -1,4 +1,4 @@
-"""What `pip install` gets from a source distribution is enough to build both programs of the upgrader."""
+"""What `pip install` gets from a source distribution is enough to build every program in Rust."""
 
 from __future__ import annotations
 
