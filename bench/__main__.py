@@ -17,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from bench import results
 from bench.machine import Circumstances, congestion_control, cpu_flags
 from bench.measures import MEASURES, Measure, Round
+from bench.pods import PODS_MEASURES
 from bench.stage import Stage
 from bench.way import LOAD
 from jfe_cni.errors import HostError, JfeError
@@ -28,7 +29,8 @@ QUIET = 0.5
 
 def main(words: Sequence[str] | None = None) -> int:
     """0 also where a target is missed: the table and the file tell."""
-    names = [name for measure in MEASURES for name in (measure.name, *measure.keys)]
+    measures = (*MEASURES, *PODS_MEASURES)
+    names = [name for measure in measures for name in (measure.name, *measure.keys)]
     parser = argparse.ArgumentParser(prog="bench", description="Measures in network namespaces of its own; needs root.")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
@@ -36,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(words)
     if asked.rounds < 1:
         parser.error("--rounds takes at least 1")
-    wanted = [m for m in MEASURES if asked.only is None or {m.name, *m.keys} & set(asked.only)]
+    wanted = [m for m in measures if asked.only is None or {m.name, *m.keys} & set(asked.only)]
     console = Console()
     load = os.getloadavg()[0]
     if load > QUIET:

@@ -43,6 +43,11 @@ def targets(cpu_flags: Sequence[str]) -> dict[str, Target]:
         "cpu_per_gb_vs_haproxy": Target(0.38, at_least=False),
         "idle_mb_per_1000": Target(8.0, at_least=False),
         "round_trip_under_bulk_vs_haproxy": Target(0.1, at_least=False),
+        "cni_add_ms": Target(10, at_least=False),
+        "cni_add_50_ms": Target(15, at_least=False),
+        "node_mb_250": Target(120, at_least=False),
+        "upgrader_kb_per_pod": Target(60, at_least=False),
+        "takeover_250_s": Target(3, at_least=False),
     }
 
 

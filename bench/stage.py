@@ -13,6 +13,7 @@ from bench.cover import Variant as Cover
 from bench.haproxy import FULL, RESUMED, haproxy, make_keys
 from bench.haproxy import Variant as Haproxy
 from bench.machine import set_congestion_control
+from bench.node import Node, node
 from bench.way import SERVER_PORT, Way, start_server
 from jfe_cni.demo.hosts import Host, two_hosts
 from jfe_cni.demo.programs import Program, Programs
@@ -55,6 +56,13 @@ class Stage:
     async def haproxy(self, variant: Haproxy) -> AsyncIterator[Way]:
         async with self._bare(frozenset({variant.name})) as ways:
             yield ways[variant.name]
+
+    @contextlib.asynccontextmanager
+    async def node(self) -> AsyncIterator[Node]:
+        """One of its own, without an agent."""
+        name = f"jfe-bench-{os.getpid()}-{next(self._numbers)}"
+        async with node(self._folder / name, name) as made:
+            yield made
 
     @contextlib.asynccontextmanager
     async def _bare(self, wanted: frozenset[str]) -> AsyncIterator[dict[str, Way]]:

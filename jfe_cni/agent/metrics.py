@@ -12,6 +12,9 @@ from prometheus_client.registry import Collector
 from jfe_cni.agent.messages import Counters
 from jfe_cni.agent.reports import WorkloadReport
 
+# Several times the minute at which Prometheus asks by default: the last figures of what has gone are read.
+KEPT_SECONDS = 600.0
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -20,6 +23,8 @@ class Metrics:
 
     def __init__(self, workloads: Callable[[], Iterable[WorkloadReport]]) -> None:
         self._registry = CollectorRegistry()
+        self._workloads = workloads
+        self._gone_since: dict[str, float | None] = {}
         self._connections = Counter(
             "jfe_connections",
             "Connections by what was decided.",
@@ -52,6 +57,25 @@ class Metrics:
             self._bytes.labels(each.workload, "sent").inc(each.bytes_sent)
             self._bytes.labels(each.workload, "received").inc(each.bytes_received)
             self._handshakes.add(each.workload, each.handshakes, each.handshake_microseconds)
+            self._gone_since.setdefault(each.workload, None)
+
+    def sweep(self, now: float) -> None:
+        """Forgets workloads that have been gone for long: containers come and go without end. `now`: any clock in
+        seconds that goes on."""
+        there = {workload.id for workload in self._workloads()}
+        for workload, gone_since in list(self._gone_since.items()):
+            if workload in there:
+                self._gone_since[workload] = None
+            elif gone_since is None:
+                self._gone_since[workload] = now
+            elif now - gone_since >= KEPT_SECONDS:
+                self._forget(workload)
+
+    def _forget(self, workload: str) -> None:
+        for family in (self._connections, self._bytes):
+            family.remove_by_labels({"workload": workload})
+        self._handshakes.forget(workload)
+        del self._gone_since[workload]
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -67,6 +91,9 @@ class _Handshakes(Collector):
     def add(self, workload: str, count: int, microseconds: int) -> None:
         self._count[workload] += count
         self._microseconds[workload] += microseconds
+
+    def forget(self, workload: str) -> None:
+        del self._count[workload], self._microseconds[workload]
 
     def collect(self) -> Iterable[Metric]:
         family = SummaryMetricFamily("jfe_handshake_seconds", "Time of TLS handshakes.", labels=["workload"])

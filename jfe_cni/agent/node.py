@@ -43,6 +43,9 @@ from jfe_cni.kernel.ground import KernelGround
 from jfe_cni.kernel.nft import Nft
 from jfe_cni.rules.model import Exemption
 
+# How often it is looked for metrics of workloads that have gone.
+_METRICS_SECONDS = 60.0
+
 
 class Node:
     def __init__(
@@ -151,7 +154,7 @@ class Node:
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """What goes on by itself, each until it is cancelled."""
-        work = [self._supervisor.run(), self._watch.run(), self._upkeep.run()]
+        work = [self._supervisor.run(), self._watch.run(), self._upkeep.run(), self._sweep_metrics()]
         return work if self._directory_watch is None else [*work, self._directory_watch.run()]
 
     async def take_back(self) -> None:
@@ -232,6 +235,11 @@ class Node:
 
     async def _feed(self, control: Control) -> None:
         await self._takeover.feed(control, connections_wanted=self._stream.connections_wanted)
+
+    async def _sweep_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(_METRICS_SECONDS)
+            self._metrics.sweep(asyncio.get_running_loop().time())
 
     def _lost(self) -> None:
         self._takeover.lost()

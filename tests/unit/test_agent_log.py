@@ -12,7 +12,7 @@ import pytest
 
 from jfe_cni.agent import binaries, log
 from jfe_cni.agent.messages import Counter, Counters, Identity
-from jfe_cni.agent.metrics import Metrics
+from jfe_cni.agent.metrics import KEPT_SECONDS, Metrics
 from jfe_cni.agent.reports import ConnectionReport
 from jfe_cni.agent.settings import Settings
 from jfe_cni.errors import HostError, RequestError
@@ -20,6 +20,7 @@ from jfe_cni.identity import spiffe
 from jfe_cni.identity.authority import open_authority
 from jfe_cni.identity.csr import Names
 from jfe_cni.identity.spiffe import TrustDomain
+from tests.unit.report_examples import WEB
 
 CONNECTION = ConnectionReport(
     number=7,
@@ -90,6 +91,23 @@ def test_metrics_name_what_the_documentation_promises() -> None:
     assert 'jfe_handshake_seconds_count{workload="web"} 3.0' in text
     for name in ("jfe_workloads", "jfe_certificate_expiry_seconds", "jfe_rules_mended", "jfe_upgrader_restarts"):
         assert f"# TYPE {name}" in text
+
+
+def test_metrics_of_a_workload_that_has_gone_are_read_once_more_and_then_forgotten() -> None:
+    there = [WEB]
+    metrics = Metrics(lambda: there)
+    for workload in ("web", "job"):
+        metrics.take(Counters((Counter(workload, "inbound", "upgrade", "mutual", 3, 10, 20, 3, 2_500_000),)))
+    metrics.sweep(0.0)
+    metrics.sweep(KEPT_SECONDS - 1)
+    assert 'workload="job"' in metrics.text().decode()
+    metrics.sweep(KEPT_SECONDS)
+    text = metrics.text().decode()
+    assert 'workload="job"' not in text
+    assert 'jfe_connections_total{decision="upgrade",direction="inbound",reason="mutual",workload="web"} 3.0' in text
+    # One that comes back counts anew.
+    metrics.take(Counters((Counter("job", "inbound", "upgrade", "mutual", 1, 10, 20, 1, 1),)))
+    assert 'workload="job"} 1.0' in metrics.text().decode()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,190 @@
+"""A node with pods as container runtimes make them: a namespace each, joined by the bridge plugin, then by ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.cover import CGROUPS, START_SECONDS, TRUST_DOMAIN
+from bench.machine import memory_megabytes
+from jfe_cni.agent import binaries
+from jfe_cni.agent.client import AgentClient
+from jfe_cni.demo.hosts import NAMESPACES, Host, ip
+from jfe_cni.demo.programs import Program, ProgramEnded, Programs
+from jfe_cni.errors import AgentError, HostError
+
+# Pods have the addresses that the plugin gives them; the node itself is called by nobody.
+_NOWHERE = ipaddress.IPv4Address("198.18.64.1")
+REFERENCE_PLUGINS = Path(__file__).resolve().parent.parent / "target" / "go" / "bin"
+VERSION = "1.0.0"
+NETWORK = "bench"
+# RFC 2544 set 198.18.0.0/15 apart for tests between devices.
+SUBNET = "198.18.64.0/18"
+_POLL_SECONDS = 0.01
+
+
+class Node:
+    """`async with`: pods, agent and upgrader are gone at its end."""
+
+    def __init__(self, host: Host, programs: Programs) -> None:
+        self._host = host
+        self._programs = programs
+        self._numbers = itertools.count()
+        self._agent: Program | None = None
+        self._pods: list[str] = []
+        self._plugin = binaries.find("jfe-cni-plugin")
+
+    async def start_agent(self) -> float:
+        """Seconds until it is there and all that was covered before is covered again."""
+        state = self._host.folder / "state"
+        before = time.perf_counter()
+        self._agent = await self._programs.start(
+            self._host,
+            f"agent {next(self._numbers)} of {self._host.name}",
+            *(sys.executable, "-m", "jfe_cni.cli.main", "agent", "--on-exit", "remove"),
+            *("--state-dir", str(state), "--socket", str(self._host.socket), "--node", self._host.name),
+            *("--trust-domain", TRUST_DOMAIN),
+        )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await self._whole():
+                    self._agent.check_alive()
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError as error:
+            raise ProgramEnded(
+                f"{self._agent.name} has not covered all pods: {self._agent.last_words()}", remedy="run `jfe doctor`"
+            ) from error
+        return time.perf_counter() - before
+
+    async def kill_agent(self) -> None:
+        """As by SIGKILL; the upgrader and the rules stay."""
+        assert self._agent is not None
+        await self._programs.end(self._agent, signal.SIGKILL)
+
+    async def make_pods(self, count: int) -> list[str]:
+        made = [f"{self._host.name}-p{next(self._numbers)}" for _ in range(count)]
+        for pod in made:
+            await ip("netns", "add", pod)
+            self._pods.append(pod)
+        return made
+
+    async def add(self, pod: str, *, covered: bool) -> float:
+        """Seconds of ADD through the chain: bridge alone, or ours after it."""
+        before = time.perf_counter()
+        result = await self._call(REFERENCE_PLUGINS / "bridge", "ADD", pod, self._bridge())
+        if covered:
+            ours = {"type": "jfe", "agentSocket": str(self._host.socket), "prevResult": result}
+            await self._call(self._plugin, "ADD", pod, ours)
+        return time.perf_counter() - before
+
+    async def delete(self, pod: str) -> None:
+        await self._call(self._plugin, "DEL", pod, {"type": "jfe", "agentSocket": str(self._host.socket)})
+        await self._call(REFERENCE_PLUGINS / "bridge", "DEL", pod, self._bridge())
+        await self._forget(pod)
+
+    def agent_megabytes(self) -> float:
+        """Proportional set size."""
+        assert self._agent is not None
+        return memory_megabytes([self._agent.process.pid])
+
+    def upgrader_megabytes(self) -> float:
+        for root in CGROUPS:
+            members = root / "jfe" / self._host.name / "upgrader" / "cgroup.procs"
+            if members.exists():
+                return memory_megabytes(int(pid) for pid in members.read_text().split())
+        raise ProgramEnded(f"the upgrader of {self._host.name} has no cgroup", remedy="run `jfe doctor`")
+
+    def sockets(self) -> int:
+        """Of the kernel, held by the upgrader in all pods; what they take is not in any process's memory."""
+        for root in CGROUPS:
+            members = root / "jfe" / self._host.name / "upgrader" / "cgroup.procs"
+            if members.exists():
+                held = set()
+                for pid in members.read_text().split():
+                    for entry in Path("/proc", pid, "fd").iterdir():
+                        with contextlib.suppress(FileNotFoundError):
+                            target = str(entry.readlink())
+                            if target.startswith("socket:"):
+                                held.add(target)
+                return len(held)
+        return 0
+
+    async def remove(self) -> None:
+        for pod in list(self._pods):
+            await self._forget(pod)
+
+    async def _forget(self, pod: str) -> None:
+        await ip("netns", "delete", pod)
+        self._pods.remove(pod)
+
+    async def _whole(self) -> bool:
+        with contextlib.suppress(AgentError):
+            async with AgentClient(self._host.socket) as agent:
+                status = await agent.status()
+                return status.upgrader_connected and all(each.state == "covered" for each in status.workloads)
+        return False
+
+    def _bridge(self) -> dict[str, Any]:
+        ipam = {"type": "host-local", "ranges": [[{"subnet": SUBNET}]], "dataDir": str(self._host.folder / "ipam")}
+        return {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
+
+    async def _call(self, plugin: Path, command: str, pod: str, configuration: dict[str, Any]) -> Any:
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": pod,
+            "CNI_NETNS": str(NAMESPACES / pod),
+            "CNI_IFNAME": "eth0",
+            "CNI_ARGS": f"K8S_POD_NAMESPACE=bench;K8S_POD_NAME={pod}",
+            "CNI_PATH": str(REFERENCE_PLUGINS),
+            "PATH": os.environ["PATH"],
+        }
+        process = await asyncio.create_subprocess_exec(
+            *self._host.command(str(plugin)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        said, _ = await process.communicate(
+            json.dumps({"cniVersion": VERSION, "name": NETWORK, **configuration}).encode()
+        )
+        if process.returncode != 0:
+            raise HostError(f"{plugin.name} {command}: {said.decode(errors='replace')}", remedy="see `jfe doctor`")
+        return json.loads(said) if said.strip() else None
+
+
+@contextlib.asynccontextmanager
+async def node(folder: Path, name: str) -> AsyncIterator[Node]:
+    """Without an agent yet."""
+    if not (REFERENCE_PLUGINS / "bridge").exists():
+        raise HostError("the reference plugins are not built", remedy="run dev/go-programs, or `make bench`")
+    host = Host(name, _NOWHERE, folder)
+    folder.mkdir(mode=0o700)
+    await ip("netns", "add", name)
+    try:
+        await ip("-netns", name, "link", "set", "lo", "up")
+        async with Programs(name, folder) as programs:
+            made = Node(host, programs)
+            try:
+                yield made
+            finally:
+                await made.remove()
+    finally:
+        await ip("netns", "delete", name)
+
+
+async def at_once(node: Node, pods: Sequence[str], *, covered: bool) -> float:
+    """Seconds until the last is there."""
+    before = time.perf_counter()
+    await asyncio.gather(*(node.add(pod, covered=covered) for pod in pods))
+    return time.perf_counter() - before
