@@ -24,7 +24,7 @@ DEFAULT_DEADLINE_SECONDS = 20
 DEFAULT_PROBE_SECONDS = 15.0
 LOOK_SECONDS = 0.05
 # For what others do to the folder meanwhile, on top of the time of the probe.
-REST_SECONDS = 15.0
+REST_SECONDS = 5.0
 
 
 Stamp = tuple[int, int, int, int]
@@ -73,7 +73,10 @@ class Installer:
         written: dict[Path, None] = {}
         while True:
             waited = loop.time() - began
-            joined = await self.look(probing=waited < probe_seconds)
+            try:
+                joined = await self.look(probing=waited < probe_seconds)
+            except KernelError:
+                joined = None
             if joined is not None:
                 written.update(dict.fromkeys(joined.written))
                 if not joined.written and not joined.moving and joined.way is not Way.BOTH:
