@@ -96,7 +96,7 @@ def install(
 async def _install(order: Order, installer: Installer, probe_seconds: float) -> Joined:
     with FolderLock(order.config_dir):
         placement.sweep(order.config_dir, *order.bin_dirs)
-        async with patience("waiting for the runtime to call by the drop-in"):
+        async with patience("joining, and waiting for a call of the runtime"):
             return await installer.install(probe_seconds)
 
 

@@ -56,6 +56,8 @@ def uninstall(
             }
         )
         return
+    if not (departure.left or departure.retired or removed):
+        click.echo("nothing is installed that had to be changed")
     for path in departure.left:
         click.echo(f"{path} names the plugin no longer")
     for path in removed:

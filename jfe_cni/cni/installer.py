@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jfe_cni.cni import chain, network_folder, placement
@@ -24,7 +24,7 @@ DEFAULT_DEADLINE_SECONDS = 20
 DEFAULT_PROBE_SECONDS = 15.0
 LOOK_SECONDS = 0.05
 # For what others do to the folder meanwhile, on top of the time of the probe.
-REST_SECONDS = 15.0
+REST_SECONDS = 5.0
 
 
 Stamp = tuple[int, int, int, int]
@@ -73,7 +73,10 @@ class Installer:
         written: dict[Path, None] = {}
         while True:
             waited = loop.time() - began
-            joined = await self.look(probing=waited < probe_seconds)
+            try:
+                joined = await self.look(probing=waited < probe_seconds)
+            except KernelError:
+                joined = None
             if joined is not None:
                 written.update(dict.fromkeys(joined.written))
                 if not joined.written and not joined.moving and joined.way is not Way.BOTH:
@@ -89,7 +92,7 @@ class Installer:
         """Mends what is not as it should be. None where the folder is just being written: look again.
 
         Raises NoNetworkError, RequestError where the way asked for can't be, ConflictError, HostError."""
-        await asyncio.to_thread(self.place_binaries)
+        placed = await asyncio.to_thread(self.place_binaries)
         try:
             primary = (await asyncio.to_thread(self._read)).primary
             evidence = Evidence.UNKNOWN
@@ -97,21 +100,23 @@ class Installer:
                 evidence = await self._witness.evidence(primary.name)
             if not probing and evidence is not Evidence.PROVEN:
                 evidence = Evidence.DISPROVEN
-            return await asyncio.to_thread(self._join, None if primary is None else primary.name, evidence)
+            joined = await asyncio.to_thread(self._join, None if primary is None else primary.name, evidence)
         except FileNotFoundError:
             # Read, and gone before it was changed.
             return None
+        return None if joined is None else replace(joined, written=(*placed, *joined.written))
 
     def place_binaries(self) -> tuple[Path, ...]:
         """Those that were absent or others. Raises HostError."""
-        try:
-            content = self._order.plugin.read_bytes()
-        except OSError as error:
-            raise HostError(
-                f"{self._order.plugin} can't be read: {error.strerror}", remedy="build it: make build"
-            ) from error
-        paths = (folder / chain.PLUGIN_TYPE for folder in self._order.bin_dirs)
-        return tuple(path for path in paths if placement.place_binary(path, content))
+        paths = [folder / chain.PLUGIN_TYPE for folder in self._order.bin_dirs]
+        stamps = [_stamp(path) for path in (self._order.plugin, *paths)]
+        if stamps == self._stamps:
+            return ()
+        content = placement.read_program(self._order.plugin)
+        placed = tuple(path for path in paths if placement.place_binary(path, content))
+        if not placed:
+            self._stamps = stamps
+        return placed
 
     def _read(self) -> NetworkFolder:
         return network_folder.read(self._order.config_dir, time.time())

@@ -45,11 +45,14 @@ def update(path: Path, change: Change) -> bool:
                 return True
             displaced = read(made)
             if displaced == there:
+                _sync_folder(path.parent)
                 return True
             if change(displaced) is None:
                 # Half-written in place by somebody who still holds it open: put back, so that it is whole in the end.
-                _exchange(made, path)
+                _give_back(made, path, wanted)
                 return False
+            if round_number == ROUNDS - 1:
+                _give_back(made, path, wanted)
         there, content = wanted, displaced
     raise KernelError(f"{path} is rewritten by another faster than it can be mended", remedy="try again")
 
@@ -160,8 +163,18 @@ def _exchange(made: Path, path: Path) -> bool:
         exchanged = rename.exchange(made, path)
         if not exchanged:
             made.replace(path)
-        _sync_folder(path.parent)
         return exchanged
+
+
+def _give_back(made: Path, path: Path, ours: bytes) -> None:
+    """`path`, which should hold `ours`, gets what is in `made`; or what a rival has written there by now."""
+    there = ours
+    while True:
+        given = read(made)
+        _exchange(made, path)
+        if read(made) == there:
+            return
+        there = given
 
 
 def _move_to_new(source: Path, path: Path) -> bool:

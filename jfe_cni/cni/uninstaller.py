@@ -90,8 +90,8 @@ def _leave_file(path: Path, *, is_drop_in: bool) -> None:
             placement.take_away(path, content)
         else:
             placement.update(path, _without_us)
-    except FileNotFoundError:
-        # A rival removed it: so we are out of it.
+    except (FileNotFoundError, KernelError):
+        # A rival removed it, or was quicker each time: to be looked at again.
         return
 
 

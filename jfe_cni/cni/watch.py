@@ -15,9 +15,10 @@ from jfe_cni.kernel.inotify import Inotify
 
 # Looked at without any notification: the folders may lie where inotify sees nothing (network file systems).
 PERIOD_SECONDS = 1.0
-# After each look, so that no rival can keep a CPU busy with us. Doubled for each look in a row that had to mend, for a
-# rival may mend in turn; short enough that a pod seldom starts in between.
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.25
+# After each look, so that no rival can keep a CPU busy with us. Short: a pod that starts meanwhile starts without us.
+PAUSE_SECONDS = 0.01
+# A rival may mend in turn: after so many looks in a row that had something to mend, one longer pause.
+MENDED_IN_A_ROW, LONGER_PAUSE_SECONDS = 10, 0.25
 
 
 class Watch:
@@ -37,20 +38,20 @@ class Watch:
         await asyncio.to_thread(self._make_folder)
         with FolderLock(self._order.config_dir) as lock, Inotify() as inotify:
             placement.sweep(self._order.config_dir, *self._order.bin_dirs)
-            pause = FIRST_PAUSE_SECONDS
+            in_a_row = 0
             while not stop.is_set():
                 for folder in self._folders():
                     inotify.add(folder)
                 inotify.changed.clear()
                 lock.renew()
                 if await self._look():
-                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                    await _first(stop, seconds=pause)
+                    in_a_row = (in_a_row + 1) % MENDED_IN_A_ROW
+                    await _first(stop, seconds=PAUSE_SECONDS if in_a_row else LONGER_PAUSE_SECONDS)
                 else:
-                    pause = FIRST_PAUSE_SECONDS
+                    in_a_row = 0
                     await _first(stop, inotify.changed, seconds=PERIOD_SECONDS)
                     # For the rest of a burst.
-                    await _first(stop, seconds=FIRST_PAUSE_SECONDS)
+                    await _first(stop, seconds=PAUSE_SECONDS)
 
     def _make_folder(self) -> None:
         """Empty, it is no network to any runtime; made, it can be locked and watched."""

@@ -63,7 +63,7 @@ def test_where_none_comes_in_time_the_entry_in_the_list_stays_alone(made: Instal
 def test_without_an_agent_who_could_tell_the_list_is_the_way_at_once(made: Installation) -> None:
     made.write("10-net.conflist", network())
     said = made.installed()
-    assert (said["chain"], said["written"]) == ("inline", [str(made.path("10-net.conflist"))])
+    assert (said["chain"], said["written"]) == ("inline", [str(made.program), str(made.path("10-net.conflist"))])
     assert not made.path("net").exists()
 
 

@@ -50,6 +50,26 @@ def test_one_that_writes_in_place_has_its_last_word_too(made: Installation) -> N
     assert made.files() == ["10-net.conflist"]
 
 
+class Slow(Rival):
+    """Never gets beyond the first half."""
+
+    def work(self) -> None:
+        self._path.write_text('{"cniVersion": "1.0.0", "name": "net", "plu')
+
+
+def test_while_the_first_file_is_being_written_we_do_not_take_another_for_the_network(made: Installation) -> None:
+    path = made.write("10-net.conflist", "")
+    other = made.write("20-other.conflist", network("other"))
+    with Slow(path, {}), made.watching() as watch:
+        eventually(made.program.exists, "the watch has looked")
+        let_pass(1)
+        path.unlink()
+        path = made.write("05-net.conflist", network())
+        watch.says("joined")
+    assert made.types("05-net.conflist") == CHAIN
+    assert json.loads(other.read_text()) == network("other")
+
+
 def test_one_that_writes_a_single_configuration_all_the_time_is_promoted_each_time(made: Installation) -> None:
     path = made.write("10-net.conf", {"name": "net", **BRIDGE})
     with made.watching(), Reader(made):
