@@ -17,6 +17,7 @@ from jfe_cni.agent.faults import AgentAnswerError, AgentUnreachableError, error_
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment
 from jfe_cni.agent.reports import (
     AuthorityReport,
+    CniCallsReport,
     ConnectionReport,
     DirectoryReport,
     ExplainReport,
@@ -116,6 +117,9 @@ class AgentClient:
     async def rotate(self, step: str) -> AuthorityReport:
         """`step`: begin, switch or retire, in this order."""
         return decode(AuthorityReport, await self._ask("POST", "ca/rotate", body={"step": step}))
+
+    async def cni_calls(self) -> CniCallsReport:
+        return decode(CniCallsReport, await self._ask("GET", "cni/calls"))
 
     async def metrics(self) -> str:
         """Prometheus' text format."""

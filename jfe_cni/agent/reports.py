@@ -176,3 +176,11 @@ class DirectoryReport:
     cover: str
     excluded_ports: tuple[int, ...]
     source: str
+
+
+@dataclass(frozen=True)
+class CniCallsReport:
+    """Names of the networks for which the runtime has called since the agent's start: by a drop-in, by the list."""
+
+    drop_in: tuple[str, ...]
+    inline: tuple[str, ...]

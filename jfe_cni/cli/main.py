@@ -9,6 +9,7 @@ import click
 
 from jfe_cni.cli.agent import agent
 from jfe_cni.cli.authority import ca
+from jfe_cni.cli.cni import cni
 from jfe_cni.cli.completion import completion
 from jfe_cni.cli.connections import connections
 from jfe_cni.cli.demo import demo
@@ -49,6 +50,7 @@ for _verb in (
     directory,
     doctor,
     ca,
+    cni,
     completion,
 ):
     jfe.add_command(_verb)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from jfe_cni.agent.settings import DEFAULT_SOCKET
+from jfe_cni.cni.installer import DEFAULT_BIN_DIR, DEFAULT_CONFIG_DIR
 
 Verb = Callable[..., Any]
 
@@ -30,6 +31,23 @@ mode_option: Callable[[Verb], Verb] = click.option(
     default="permissive",
     show_default=True,
     help="strict: no plaintext byte leaves or arrives.",
+)
+
+bin_dir_option: Callable[[Verb], Verb] = click.option(
+    "--bin-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
+    default=[DEFAULT_BIN_DIR],
+    show_default=True,
+    help="The runtime's folder of plugins; may be given more than once.",
+)
+
+config_dir_option: Callable[[Verb], Verb] = click.option(
+    "--config-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_CONFIG_DIR,
+    show_default=True,
+    help="The runtime's folder of network configurations.",
 )
 
 

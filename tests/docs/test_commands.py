@@ -24,6 +24,7 @@ NOT_RUN = {
     "make setup": "has been run before this test",
     "jfe run": "tests/e2e/test_run.py",
     "jfe agent": "tests/e2e starts agents in state folders of their own",
+    "jfe cni": "tests/cni/test_install.py and test_uninstall.py, on folders that are not the host's",
     "jfe enroll": "names workloads of the reader's",
     "jfe unenroll": "names workloads of the reader's",
     "jfe status": "needs the reader's agent",

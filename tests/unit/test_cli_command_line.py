@@ -10,6 +10,7 @@ import pytest
 VERBS = [
     "agent",
     "ca",
+    "cni",
     "completion",
     "connections",
     "demo",
@@ -96,6 +97,9 @@ def test_the_socket_is_taken_from_the_environment(tmp_path: Path) -> None:
         ("agent", "--metrics", "127.0.0.1:99999"),
         ("agent", "--mark", "many"),
         ("ca", "rotate", "again"),
+        ("cni", "install", "--chain", "both"),
+        ("cni", "install", "--deadline", "0"),
+        ("cni", "uninstall", "--watch"),
         ("completion", "tcsh"),
     ],
 )
