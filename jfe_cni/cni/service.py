@@ -29,8 +29,8 @@ _NOT_READY = "the agent of this node is starting, or waits for its authority"
 
 
 class CniService:
-    """`cache`: libcni's CacheDir, where it keeps what it has added. `enrol_running`: containers that run already are enrolled as
-    soon as the agent is ready."""
+    """`cache`: libcni's CacheDir, where it keeps what it has added. `enrol_running`: containers that run already are
+    enrolled as soon as the agent is ready."""
 
     def __init__(
         self,
