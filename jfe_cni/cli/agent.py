@@ -10,7 +10,7 @@ import click
 
 from jfe_cni.agent.settings import DEFAULT_STATE_DIR, MOST_WORKERS, Settings, node_name
 from jfe_cni.cli.options import socket_option
-from jfe_cni.cni.places import DEFAULT_RESULTS
+from jfe_cni.cni.references import DEFAULT_CACHE_DIR
 from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE
 
 
@@ -95,11 +95,11 @@ class Number(click.ParamType[int]):
     "can't be used yet, and meanwhile lets pods of mode off start.",
 )
 @click.option(
-    "--cni-results",
+    "--cni-cache-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_RESULTS,
+    default=DEFAULT_CACHE_DIR,
     show_default=True,
-    help="Where libcni keeps what it has added.",
+    help="Where libcni keeps a record of what it has added.",
 )
 @click.option("--enroll-running", is_flag=True, help="Enrol pods that run already, as `jfe enroll --all` does.")
 @click.option("--mark", type=Number(), default=hex(DEFAULT_MARK_BIT), show_default=True, help="One bit of marks.")
@@ -121,7 +121,7 @@ def agent(
     log_connections: bool,
     on_exit: Literal["keep", "remove"],
     cni_namespaces: Path | None,
-    cni_results: Path,
+    cni_cache_dir: Path,
     enroll_running: bool,
     mark: int,
     table: int,
@@ -160,7 +160,7 @@ def agent(
     cni = CniService(
         NamespacesFile(_absolute(cni_namespaces), settings.state_dir / "namespaces.json", logger),
         TrustDomain.parse(trust_domain),
-        cni_results.absolute(),
+        cni_cache_dir.absolute(),
         logger,
         enrol_running=enroll_running,
     )

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from jfe_cni.agent.attachment import Attachment, Container
+from jfe_cni.cni.chain import PLUGIN_TYPE
 from jfe_cni.cni.configuration import ANNOTATIONS, CGROUP, annotations_of, cgroup_of
 from jfe_cni.cni.faults import CniError
 from jfe_cni.cni.invocation import pod_of
-from jfe_cni.cni.places import PLUGIN
 
 # Results of one container are some kilobytes; annotations hold tens of them.
 _BYTE_LIMIT = 4 * 1024 * 1024
@@ -29,11 +29,11 @@ class Running:
     annotations: Mapping[str, str]
 
 
-def running(folder: Path) -> Iterator[Running | CniError]:
+def running(cache: Path) -> Iterator[Running | CniError]:
     """Pods, and whatever was added through a chain with this plugin in it; an error for one that can't be understood.
 
-    Nothing where the runtime keeps nothing there. Reads files: call it on a thread."""
-    for path in sorted(folder.glob("*")):
+    `cache`: libcni's CacheDir. Nothing where the runtime keeps nothing there. Reads files: call it on a thread."""
+    for path in sorted((cache / "results").glob("*")):
         try:
             if path.stat().st_size <= _BYTE_LIMIT and (found := _running(json.loads(path.read_bytes()))):
                 yield found
@@ -53,7 +53,7 @@ def _running(value: object) -> Running | None:
     arguments = {pair[0]: pair[1] for pair in cached.get("cniArgs") or [] if _is_pair(pair)}
     pod = pod_of(arguments)
     namespace = _namespace(cached, interface)
-    if interface == _LOOPBACK or namespace is None or (pod is None and PLUGIN not in chain(cached)):
+    if interface == _LOOPBACK or namespace is None or (pod is None and PLUGIN_TYPE not in types_of(cached)):
         return None
     capabilities = cached.get("capabilityArgs")
     capabilities = capabilities if isinstance(capabilities, dict) else {}
@@ -64,7 +64,7 @@ def _running(value: object) -> Running | None:
     )
 
 
-def chain(cached: Mapping[str, Any]) -> list[object]:
+def types_of(cached: Mapping[str, Any]) -> list[object]:
     """The types of the plugins through which it was added."""
     config = cached.get("config")
     value = json.loads(base64.b64decode(config)) if isinstance(config, str) else None

@@ -29,21 +29,21 @@ _NOT_READY = "the agent of this node is starting, or waits for its authority"
 
 
 class CniService:
-    """`results`: where libcni keeps what it has added. `enrol_running`: containers that run already are enrolled as
-    soon as the agent is ready."""
+    """`cache`: libcni's CacheDir, where it keeps what it has added. `enrol_running`: containers that run already are
+    enrolled as soon as the agent is ready."""
 
     def __init__(
         self,
         namespaces: NamespacesFile,
         domain: TrustDomain,
-        results: Path,
+        cache: Path,
         log: logging.Logger,
         *,
         enrol_running: bool = False,
     ) -> None:
         self._namespaces = namespaces
         self._domain = domain
-        self._results = results
+        self._cache = cache
         self._log = log
         self._enrol_running = enrol_running
         self._attachments: Attachments | None = None
@@ -111,7 +111,7 @@ class CniService:
     async def enrol_all(self) -> dict[str, list[str]]:
         """Who ran before: `enrolled` and `let_through` by container, `failed` with a sentence each."""
         outcome: dict[str, list[str]] = {"enrolled": [], "let_through": [], "failed": []}
-        for each in await asyncio.to_thread(lambda: list(running(self._results))):
+        for each in await asyncio.to_thread(lambda: list(running(self._cache))):
             if isinstance(each, CniError):
                 outcome["failed"].append(str(each))
                 continue

@@ -448,7 +448,7 @@ def test_pods_that_ran_before_the_agent_are_enrolled_and_said_to_have_been_bare(
         results = cached(stage, pod)
         cached(stage, alone)
         (results / "another's").write_text("{}")
-        stage.a.start_agent("--cni-results", str(results), *(["--enroll-running"] if how == "told" else []))
+        stage.a.start_agent("--cni-cache-dir", str(results.parent), *(["--enroll-running"] if how == "told" else []))
         if how == "asked":
             outcome = stage.a.ask(lambda agent: agent.enrol_running())
             assert (outcome.enrolled, outcome.failed) == ((pod.container,), ())

@@ -39,8 +39,9 @@ def chain(*types: str) -> str:
 
 
 def found(folder: Path, *entries: object) -> list[Running | CniError]:
+    (folder / "results").mkdir()
     for at, each in enumerate(entries):
-        (folder / f"net-{at}").write_text(each if isinstance(each, str) else json.dumps(each))
+        (folder / "results" / f"net-{at}").write_text(each if isinstance(each, str) else json.dumps(each))
     return list(running(folder))
 
 
