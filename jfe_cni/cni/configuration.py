@@ -14,8 +14,8 @@ from jfe_cni.cni.versions import SUPPORTED
 # The capabilities under which runtimes pass a pod's annotations (containerd, CRI-O) and its cgroup (containerd).
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 CGROUP = "cgroupPath"
-# CNI SPEC 1.1, GC.
-VALID_ATTACHMENTS = "cni.dev/valid-attachments"
+# CNI SPEC 1.1, GC; the second is what the specification called it at first, and libcni writes both.
+VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def configuration_of(text: bytes, command: str) -> Configuration:
         previous=previous if isinstance(previous, dict) else None,
         annotations={} if lenient else annotations_of(runtime.get(ANNOTATIONS)),
         cgroup=cgroup_of(runtime.get(CGROUP)),
-        valid=_valid(value.get(VALID_ATTACHMENTS)),
+        valid=next((_valid(value[name]) for name in VALID_ATTACHMENTS if name in value), None),
         drop_in=value.get("dropIn") is True,
     )
 
@@ -91,9 +91,10 @@ def cgroup_of(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _valid(value: object) -> frozenset[tuple[str, str]] | None:
+def _valid(value: object) -> frozenset[tuple[str, str]]:
     if value is None:
-        return None
+        # As Go writes a list without elements that was never made.
+        return frozenset()
     found: set[tuple[str, str]] = set()
     for each in value if isinstance(value, list) else [None]:
         container, interface = (each.get("containerID"), each.get("ifname")) if isinstance(each, dict) else (None, None)
@@ -101,7 +102,7 @@ def _valid(value: object) -> frozenset[tuple[str, str]] | None:
             # Half read it would have the others collected.
             raise CniError(
                 INVALID_CONFIGURATION,
-                f"{VALID_ATTACHMENTS} is not a list of containerID and ifname",
+                f"{VALID_ATTACHMENTS[0]} is not a list of containerID and ifname",
                 "see the CNI SPEC",
             )
         found.add((container, interface))

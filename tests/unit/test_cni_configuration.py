@@ -59,6 +59,8 @@ def test_what_must_not_be_collected_is_read_whole_or_not_at_all() -> None:
     valid = [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "net1"}]
     assert configured("GC", **{"cni.dev/valid-attachments": valid}).valid == frozenset({("a", "eth0"), ("b", "net1")})
     assert configured("GC", **{"cni.dev/valid-attachments": []}).valid == frozenset()
+    assert configured("GC", **{"cni.dev/valid-attachments": None}).valid == frozenset()
+    assert configured("GC", **{"cni.dev/attachments": valid}).valid == frozenset({("a", "eth0"), ("b", "net1")})
     assert configured("GC").valid is None
     for broken in ("x", [1], [{"containerID": "a"}], [*valid, None], {"a": "eth0"}):
         with pytest.raises(CniError):
