@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from aiohttp import web
+from prometheus_client.registry import Collector
 
 from jfe_cni.agent import binaries, listening, log
 from jfe_cni.agent.api import Api, bare_application, metrics_application
@@ -33,11 +34,12 @@ _AUTHORITY_SECONDS = 1.0
 
 class Extension(Protocol):
     """What else is served on the API's socket: a container runtime's side. `routes` are served before `begin`, too,
-    while the agent waits for its authority."""
+    while the agent waits for its authority. `metrics` are served beside the agent's."""
 
     def routes(self) -> list[web.RouteDef]: ...
     def begin(self, attachments: Attachments) -> None: ...
     def work(self) -> list[Coroutine[Any, Any, None]]: ...
+    def metrics(self) -> Collector: ...
 
 
 async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
@@ -115,6 +117,7 @@ async def _served(
         api = Api(node, node.views, node.connections, logger)
         for each in extensions:
             each.begin(node.attachments)
+            node.include_metrics(each.metrics())
         application = api.application(route for each in extensions for route in each.routes())
         await ending.enter_async_context(_on_socket(settings, application))
         if settings.metrics_listen is not None:

@@ -50,6 +50,10 @@ class Metrics:
         self._registry.register(self._handshakes)
         self._registry.register(_Workloads(workloads))
 
+    def include(self, collector: Collector) -> None:
+        """Whatever else is served beside the agent's own."""
+        self._registry.register(collector)
+
     def take(self, counters: Counters) -> None:
         """Adds the increments of one event."""
         for each in counters.counters:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from prometheus_client.registry import Collector
+
 from jfe_cni.agent import state_file
 from jfe_cni.agent.announcement import Announcement
 from jfe_cni.agent.attachments import Attachments
@@ -224,6 +226,9 @@ class Node:
                 raise RequestError(f"{step!r} is no step of a rotation", remedy="the steps are begin, switch, retire")
         self._log.info("authority rotated", extra=fields(step=step, phase=self._authority.phase.value))
         await self._issuance.renew_due(await self._supervisor.control())
+
+    def include_metrics(self, collector: Collector) -> None:
+        self._metrics.include(collector)
 
     async def metrics(self) -> bytes:
         await self._passed.read_all()

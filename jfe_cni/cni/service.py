@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import Summary
+from prometheus_client.registry import Collector
 
 from jfe_cni.agent.attachments import Attachments
 from jfe_cni.agent.log import fields
 from jfe_cni.cni.commands import Absent, Commands
 from jfe_cni.cni.configuration import configuration_of, version_of
 from jfe_cni.cni.faults import TRY_AGAIN_LATER, UNDECODABLE, CniError, answer_to
-from jfe_cni.cni.invocation import environment_and_input, invocation_of
+from jfe_cni.cni.invocation import COMMANDS, environment_and_input, invocation_of
 from jfe_cni.cni.namespaces_file import NamespacesFile
 from jfe_cni.cni.running import Running, running
 from jfe_cni.cni.versions import spoken
@@ -48,6 +51,10 @@ class CniService:
         self._enrol_running = enrol_running
         self._attachments: Attachments | None = None
         self._commands = self._serving(Absent(_NOT_READY))
+        # Sum and count: no series a bucket, and what an ADD takes is what a pod's start waits for.
+        self._seconds = Summary(
+            "jfe_cni_call", "Calls of the plugin.", ["command", "code"], unit="seconds", registry=None
+        )
         self._came_inline: set[str] = set()
         self._came_by_drop_in: set[str] = set()
 
@@ -66,19 +73,27 @@ class CniService:
     def work(self) -> list[Coroutine[Any, Any, None]]:
         return [self._bring_running()] if self._enrol_running else []
 
+    def metrics(self) -> Collector:
+        return self._seconds
+
     def _serving(self, containers: Attachments | Absent) -> Commands:
         return Commands(containers, self._namespaces.current, self._domain, self._log)
 
     async def _call(self, request: web.Request) -> web.Response:
+        began = time.perf_counter()
         environment: dict[str, str] = {}
+        command = ""
         text = b""
         try:
             environment, text = environment_and_input(await request.read())
-            configuration = configuration_of(text, environment.get("CNI_COMMAND", ""))
+            # No label of what a caller makes up.
+            command = environment.get("CNI_COMMAND", "") if environment.get("CNI_COMMAND") in COMMANDS else ""
+            configuration = configuration_of(text, command)
             invocation = invocation_of(environment, configuration)
             (self._came_by_drop_in if configuration.drop_in else self._came_inline).add(configuration.network)
-            result = await self._commands.run(invocation)
-            return _answer(_DONE, result)
+            answer = _answer(_DONE, await self._commands.run(invocation))
+            self._seconds.labels(command, 0).observe(time.perf_counter() - began)
+            return answer
         except JfeError as error:
             fault = answer_to(error)
         except RecursionError:
@@ -87,6 +102,7 @@ class CniService:
             # Out of memory, descriptors or processes: what the kernel said of it.
             self._log.exception("call failed", extra=fields(error=str(error)))
             fault = answer_to(KernelError(f"{error}", "try again; see the agent's log"))
+        self._seconds.labels(command, fault.code).observe(time.perf_counter() - began)
         self._log.warning(
             "call refused",
             extra=fields(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -252,6 +253,17 @@ def test_status_says_whether_add_can_be_served_and_whether_those_that_run_suffer
         eventually(lambda: answers(stage.a), "the agent serves its socket")
         assert pod.call("STATUS").code == 51
         assert pod.call("DEL").done
+
+
+def test_metrics_tell_how_many_calls_came_to_what(agent: Host, stage_of: Stage) -> None:
+    with container(stage_of, agent) as pod:
+        assert pod.call("ADD").done
+        assert pod.call("CHECK", prevResult=None).code == 7
+        text = agent.ask(lambda asked: asked.metrics())
+        assert re.search(r'jfe_cni_call_seconds_count\{code="0",command="ADD"\} [1-9]', text)
+        assert re.search(
+            r'jfe_cni_call_seconds_count\{code="7",command="CHECK"\} [1-9]|code="7",command=""\} [1-9]', text
+        )
 
 
 def test_no_two_containers_share_a_name(agent: Host, stage_of: Stage) -> None:
