@@ -1,7 +1,8 @@
 """Budgets: limits over sliding windows, what is charged for an attempt, and whether there is room. Pure.
 
-The window slides exactly: an attempt is admitted by a limit of N in W if, and only if, fewer than N admitted attempts lie
-in the W before it. To know that, one of them must be looked at, whatever N is: the one that was admitted N attempts ago.
+The window slides exactly: an attempt is admitted by a limit of N in W if, and only if, fewer than N admitted attempts
+lie in the W before it. To know that, one of them must be looked at, whatever N is: the one that was admitted N attempts
+ago.
 """
 
 from __future__ import annotations
