@@ -1,0 +1,138 @@
+"""Problem details (RFC 9457): the one form of every error, and the list of their types. Pure but for the last function.
+
+Types are `tag` URIs (RFC 4151): names, not addresses; they stay. A spent budget has the type that the draft of the
+RateLimit fields registers (draft-ietf-httpapi-ratelimit-headers-10, section 7), with `violated-policies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from starlette.responses import JSONResponse
+
+from jfe_cni.errors import ConflictError, JfeError, RequestError
+from jfe_cni.ratelock.api.headers import Headers, rate_limit_headers
+from jfe_cni.ratelock.faults import (
+    BudgetSpent,
+    Forbidden,
+    KeyReusedError,
+    SealingError,
+    StoreError,
+    Unauthenticated,
+    UnknownSecret,
+)
+
+MEDIA_TYPE = "application/problem+json"
+TAG = "tag:jfe.io,2026:ratelock/"
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+# RFC 6750, section 3.
+CHALLENGE = {"www-authenticate": 'Bearer realm="ratelock"'}
+SOON = {"retry-after": "1"}
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    name: str
+    status: int
+    title: str
+
+    @property
+    def uri(self) -> str:
+        return QUOTA_EXCEEDED if self is SPENT else TAG + self.name
+
+
+MALFORMED = ProblemType("malformed", 400, "The request can't be read")
+UNAUTHENTICATED = ProblemType("unauthenticated", 401, "No valid credential")
+FORBIDDEN = ProblemType("forbidden", 403, "The credential does not reach so far")
+NO_SECRET = ProblemType("no-such-secret", 404, "There is no such secret")
+NO_RESOURCE = ProblemType("no-such-resource", 404, "There is nothing here")
+NO_METHOD = ProblemType("method-not-allowed", 405, "This can't be done here")
+SLOW = ProblemType("request-too-slow", 408, "The request took too long to arrive")
+CONFLICT = ProblemType("conflict", 409, "It is there already, or was changed meanwhile")
+KEY_REUSED = ProblemType("idempotency-key-reused", 409, "The idempotency key stands for another request")
+TOO_LARGE = ProblemType("body-too-large", 413, "The body is too large")
+TOO_LONG = ProblemType("address-too-long", 414, "The address is too long")
+UNFIT = ProblemType("unfit", 422, "The request asks for something that can't be")
+SPENT = ProblemType("quota-exceeded", 429, "The budget is spent")
+INTERNAL = ProblemType("internal", 500, "The service failed")
+SEALING = ProblemType("sealing", 500, "A secret can't be opened or sealed")
+STORE = ProblemType("store", 503, "The store does not answer")
+BUSY = ProblemType("busy", 503, "Too many requests are being served")
+TIMEOUT = ProblemType("timeout", 503, "The answer took too long")
+
+TYPES = (
+    MALFORMED, UNAUTHENTICATED, FORBIDDEN, NO_SECRET, NO_RESOURCE, NO_METHOD, SLOW, CONFLICT, KEY_REUSED,
+    TOO_LARGE, TOO_LONG, UNFIT, SPENT, INTERNAL, SEALING, STORE, BUSY, TIMEOUT,
+)  # fmt: skip
+
+# The first class that fits.
+_TYPE_OF: tuple[tuple[type[JfeError], ProblemType], ...] = (
+    (BudgetSpent, SPENT),
+    (Unauthenticated, UNAUTHENTICATED),
+    (Forbidden, FORBIDDEN),
+    (UnknownSecret, NO_SECRET),
+    (KeyReusedError, KEY_REUSED),
+    (ConflictError, CONFLICT),
+    (RequestError, UNFIT),
+    (StoreError, STORE),
+    (SealingError, SEALING),
+)
+_HEADERS_OF: Mapping[ProblemType, Headers] = {UNAUTHENTICATED: CHALLENGE, STORE: SOON, BUSY: SOON, TIMEOUT: SOON}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`members`: extension members (RFC 9457, section 3.2)."""
+
+    type: ProblemType
+    detail: str = ""
+    remedy: str = ""
+    members: Mapping[str, object] = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
+
+    def document(self) -> dict[str, object]:
+        document: dict[str, object] = {"type": self.type.uri, "title": self.type.title, "status": self.type.status}
+        document |= {"detail": self.detail} if self.detail else {}
+        document |= {"remedy": self.remedy} if self.remedy else {}
+        return document | dict(self.members)
+
+
+def problem_of(error: JfeError) -> Problem:
+    kind = next((kind for fault, kind in _TYPE_OF if isinstance(error, fault)), INTERNAL)
+    if isinstance(error, BudgetSpent):
+        return _spent(error)
+    # What the store or the keys say of their troubles is for the log, not for whoever calls.
+    told = kind.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return Problem(kind, error.message if told else "", error.remedy if told else "", {}, _HEADERS_OF.get(kind, {}))
+
+
+def _spent(error: BudgetSpent) -> Problem:
+    members: dict[str, object] = {}
+    if error.meter is not None:
+        members["violated-policies"] = [error.meter.kind]
+    if error.retry_after is not None:
+        members["retry_after"] = round(error.retry_after, 6)
+    if error.limit is not None:
+        members["limit"] = {"count": error.limit.count, "window": error.limit.window / 1e6}
+    return Problem(
+        SPENT, error.message, error.remedy, members, rate_limit_headers(error.meter, error.limit, error.retry_after)
+    )
+
+
+def unfit(faults: Sequence[tuple[str, str]]) -> Problem:
+    """`faults`: JSON pointers into the body (or names of parameters) and what is wrong; never the value that came."""
+    errors = [{"pointer": pointer, "detail": detail} for pointer, detail in faults]
+    return Problem(UNFIT, "; ".join(f"{pointer}: {detail}" for pointer, detail in faults), "", {"errors": errors})
+
+
+def response(problem: Problem) -> JSONResponse:
+    headers = {**_HEADERS_OF.get(problem.type, {}), **problem.headers}
+    return JSONResponse(problem.document(), problem.type.status, headers, media_type=MEDIA_TYPE)
+
+
+def types_table() -> str:
+    """What docs/ratelock.md has, as Markdown."""
+    rows = [f"| `{each.uri}` | {each.status} | {each.title} |" for each in TYPES]
+    return "\n".join(["| type | status | title |", "| --- | --- | --- |", *rows]) + "\n"

@@ -1,0 +1,170 @@
+"""The settings of `ratelock serve`: one list, from which flags, RATELOCK_* of the environment, a TOML file and the table in
+docs/ratelock.md are made. A flag goes before the environment, the environment before the file.
+
+What else is called RATELOCK_ is left alone: for a service named `ratelock` Kubernetes sets RATELOCK_PORT,
+RATELOCK_SERVICE_HOST and more, so that no setting may have such a name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from jfe_cni.errors import RequestError
+
+Value = TypeVar("Value")
+PREFIX = "RATELOCK_"
+
+
+def _setting(default: Value, what: str, *, reason: str, unit: str = "") -> Value:
+    # A dataclass's field stands where a default is expected, as `dataclasses.field` itself is typed.
+    return cast(Value, field(default=default, metadata={"what": what, "unit": unit, "reason": reason}))
+
+
+@dataclass(frozen=True)
+class Settings:
+    store: str = _setting(
+        "sqlite:////var/lib/ratelock/store.db",
+        "The store: sqlite:///PATH, postgresql://…, dynamodb://TABLE?region=…",
+        reason="needs nothing else; several replicas need PostgreSQL or DynamoDB",
+    )
+    key: str = _setting(
+        "file:/var/lib/ratelock/key",
+        "The key-encryption key: file:PATH, environment:NAME, kms:KEY, vault:KEY",
+        reason="a file apart from the store, so that a stolen store is not enough",
+    )
+    listen: str = _setting(
+        "127.0.0.1:8750",
+        "Where the API is served: HOST:PORT, or unix:PATH (0600)",
+        reason="nobody else's wire before there are certificates",
+    )
+    metrics_listen: str = _setting(
+        "",
+        "HOST:PORT for /healthz, /readyz and /metrics alone, in plain HTTP",
+        reason="none: they are served beside the API, metrics to owners; a kubelet's probe has no certificate",
+    )
+    tls_certificate: Path | None = _setting(
+        None, "PEM file of the server's certificates, leaf first; read again when it changes", reason="none: plain HTTP"
+    )
+    tls_key: Path | None = _setting(None, "PEM file of the certificate's key", reason="as above")
+    client_ca: Path | None = _setting(
+        None, "PEM file of the roots that callers' certificates must come from", reason="none: tokens only"
+    )
+    client_certificates: Literal["required", "optional"] = _setting(
+        "required", "Whether a caller may come without a certificate", reason="strangers get no further than TLS"
+    )
+    identities: Path | None = _setting(
+        None, "TOML file of SPIFFE ids that are owners or callers, and their scopes", reason="none: tokens only"
+    )
+    tell_budget: bool = _setting(
+        True,
+        "Whether a caller is told that a budget is spent; false: it is answered like a wrong password",
+        reason="who is told when to come again doesn't hammer; the attacker learns what it could measure",
+    )
+    body_limit: int = _setting(
+        65_536, "The longest body", unit="bytes", reason="the longest record; what is longer is refused unread"
+    )
+    request_timeout: float = _setting(
+        30.0, "How long a request may take to arrive, and to be answered", unit="s", reason="several times Argon2id's"
+    )
+    keep_alive_timeout: int = _setting(
+        75, "How long an idle connection is kept", unit="s", reason="longer than a load balancer's usual 60"
+    )
+    stop_timeout: int = _setting(
+        20, "How long requests that run at SIGTERM may take to end", unit="s", reason="below Kubernetes' grace of 30"
+    )
+    most_requests: int = _setting(
+        1024, "Requests served at once", unit="requests", reason="more wait for the store anyway; they get 503"
+    )
+    log_format: Literal["json", "text"] = _setting("json", "The form of log lines on standard error", reason="machines")
+
+    def __post_init__(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise RequestError("tls-certificate and tls-key go together", remedy="give both, or neither")
+        if self.client_ca is not None and self.tls_certificate is None:
+            raise RequestError("client-ca asks for certificates without TLS", remedy="give tls-certificate and tls-key")
+        for name in ("body_limit", "request_timeout", "keep_alive_timeout", "stop_timeout", "most_requests"):
+            if not 0 < getattr(self, name) <= 1_000_000_000:
+                raise RequestError(f"{flag_of(name)} must be above 0", remedy="leave it out for the default")
+
+
+def read_settings(
+    flags: Mapping[str, str | None], environment: Mapping[str, str], file: Path | None = None
+) -> Settings:
+    """`flags`: by field name, None where not given. Raises RequestError: unknown name in the file, unfit value."""
+    filed = {} if file is None else _read_file(file)
+    given: dict[str, Any] = {}
+    kinds = get_type_hints(Settings)
+    for each in fields(Settings):
+        for source, value in (
+            (flag_of(each.name), flags.get(each.name)),
+            (environment_name(each.name), environment.get(environment_name(each.name))),
+            (f"{each.name} in {file}", filed.get(each.name)),
+        ):
+            if value is not None:
+                given[each.name] = _converted(source, value, kinds[each.name])
+                break
+    return Settings(**given)
+
+
+def flag_of(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def environment_name(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def settings_table() -> str:
+    """What docs/ratelock.md has, as Markdown."""
+    lines = ["| flag | environment | default | what | why this default |", "| --- | --- | --- | --- | --- |"]
+    for each in fields(Settings):
+        unit = f" {each.metadata['unit']}" if each.metadata["unit"] else ""
+        lines.append(
+            f"| `{flag_of(each.name)}` | `{environment_name(each.name)}` | {_default(each)}{unit} "
+            f"| {each.metadata['what']} | {each.metadata['reason']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _default(each: Field[Any]) -> str:
+    assert each.default is not MISSING
+    if each.default is None or each.default == "":
+        return "–"
+    return f"`{str(each.default).lower() if isinstance(each.default, bool) else each.default}`"
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        filed = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RequestError(f"the settings in {path} can't be read: {error}", remedy="write TOML: name = value") from error
+    known = {each.name for each in fields(Settings)}
+    if unknown := sorted(filed.keys() - known):
+        raise RequestError(f"{path} has unknown settings: {', '.join(unknown)}", remedy=f"known: {', '.join(sorted(known))}")
+    return filed
+
+
+def _converted(source: str, value: object, kind: Any) -> object:
+    """A value of a TOML file has its type already; text from elsewhere is read as the setting's."""
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise RequestError(f"{source} can't be {value!r}", remedy=f"choose one of {', '.join(get_args(kind))}")
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if value in ("true", "false"):
+            return value == "true"
+        raise RequestError(f"{source} can't be {value!r}", remedy="choose true or false")
+    if kind in (int, float):
+        try:
+            return kind(value)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"{source} can't be {value!r}", remedy="give a number") from error
+    if not isinstance(value, str):
+        raise RequestError(f"{source} can't be {value!r}", remedy="give a text")
+    return value if kind is str else (Path(value) if value else None)
