@@ -1,0 +1,1 @@
+"""Key-encryption keys: where they lie, and what wraps with them."""
