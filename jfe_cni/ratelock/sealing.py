@@ -90,9 +90,7 @@ class Sealing:
         if len(wrapped) > _LONGEST_WRAPPED:
             raise SealingError(f"{self._seals.id} wraps a data key in {len(wrapped)} bytes", remedy="use another key")
         key_id = self._seals.id.encode()
-        header = struct.pack(
-            f">BB{len(key_id)}sH{len(wrapped)}s", _FORMAT, len(key_id), key_id, len(wrapped), wrapped
-        )
+        header = struct.pack(f">BB{len(key_id)}sH{len(wrapped)}s", _FORMAT, len(key_id), key_id, len(wrapped), wrapped)
         nonce = os.urandom(_NONCE)
         return header + nonce + AESGCM(data_key).encrypt(nonce, plaintext, header + label.as_bytes())
 

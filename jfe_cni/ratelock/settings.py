@@ -1,5 +1,5 @@
-"""The settings of `ratelock serve`: one list, from which flags, RATELOCK_* of the environment, a TOML file and the table in
-docs/ratelock.md are made. A flag goes before the environment, the environment before the file.
+"""The settings of `ratelock serve`: one list, from which flags, RATELOCK_* of the environment, a TOML file and the table
+in docs/ratelock.md are made. A flag goes before the environment, the environment before the file.
 
 What else is called RATELOCK_ is left alone: for a service named `ratelock` Kubernetes sets RATELOCK_PORT,
 RATELOCK_SERVICE_HOST and more, so that no setting may have such a name.
@@ -11,75 +11,108 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jfe_cni.errors import RequestError
 
-Value = TypeVar("Value")
 PREFIX = "RATELOCK_"
 
 
-def _setting(default: Value, what: str, *, reason: str, unit: str = "") -> Value:
-    # A dataclass's field stands where a default is expected, as `dataclasses.field` itself is typed.
-    return cast(Value, field(default=default, metadata={"what": what, "unit": unit, "reason": reason}))
+def _about(what: str, *, reason: str, unit: str = "") -> Mapping[str, str]:
+    return {"what": what, "unit": unit, "reason": reason}
 
 
 @dataclass(frozen=True)
 class Settings:
-    store: str = _setting(
-        "sqlite:////var/lib/ratelock/store.db",
-        "The store: sqlite:///PATH, postgresql://…, dynamodb://TABLE?region=…",
-        reason="needs nothing else; several replicas need PostgreSQL or DynamoDB",
+    store: str = field(
+        default="sqlite:////var/lib/ratelock/store.db",
+        metadata=_about(
+            "The store: sqlite:///PATH, postgresql://…, dynamodb://TABLE?region=…",
+            reason="needs nothing else; several replicas need PostgreSQL or DynamoDB",
+        ),
     )
-    key: str = _setting(
-        "file:/var/lib/ratelock/key",
-        "The key-encryption key: file:PATH, environment:NAME, kms:KEY, vault:KEY",
-        reason="a file apart from the store, so that a stolen store is not enough",
+    key: str = field(
+        default="file:/var/lib/ratelock/key",
+        metadata=_about(
+            "The key-encryption key: file:PATH, environment:NAME, kms:KEY, vault:KEY",
+            reason="a file apart from the store, so that a stolen store is not enough",
+        ),
     )
-    listen: str = _setting(
-        "127.0.0.1:8750",
-        "Where the API is served: HOST:PORT, or unix:PATH (0600)",
-        reason="nobody else's wire before there are certificates",
+    listen: str = field(
+        default="127.0.0.1:8750",
+        metadata=_about(
+            "Where the API is served: HOST:PORT, or unix:PATH (0600)",
+            reason="nobody else's wire before there are certificates",
+        ),
     )
-    metrics_listen: str = _setting(
-        "",
-        "HOST:PORT for /healthz, /readyz and /metrics alone, in plain HTTP",
-        reason="none: they are served beside the API, metrics to owners; a kubelet's probe has no certificate",
+    metrics_listen: str = field(
+        default="",
+        metadata=_about(
+            "HOST:PORT for /healthz, /readyz and /metrics alone, in plain HTTP",
+            reason="none: they are served beside the API, metrics to owners; a kubelet's probe has no certificate",
+        ),
     )
-    tls_certificate: Path | None = _setting(
-        None, "PEM file of the server's certificates, leaf first; read again when it changes", reason="none: plain HTTP"
+    tls_certificate: Path | None = field(
+        default=None,
+        metadata=_about(
+            "PEM file of the server's certificates, leaf first; read again when it changes", reason="none: plain HTTP"
+        ),
     )
-    tls_key: Path | None = _setting(None, "PEM file of the certificate's key", reason="as above")
-    client_ca: Path | None = _setting(
-        None, "PEM file of the roots that callers' certificates must come from", reason="none: tokens only"
+    tls_key: Path | None = field(default=None, metadata=_about("PEM file of the certificate's key", reason="as above"))
+    client_ca: Path | None = field(
+        default=None,
+        metadata=_about("PEM file of the roots that callers' certificates must come from", reason="none: tokens only"),
     )
-    client_certificates: Literal["required", "optional"] = _setting(
-        "required", "Whether a caller may come without a certificate", reason="strangers get no further than TLS"
+    client_certificates: Literal["required", "optional"] = field(
+        default="required",
+        metadata=_about("Whether a caller may come without a certificate", reason="strangers get no further than TLS"),
     )
-    identities: Path | None = _setting(
-        None, "TOML file of SPIFFE ids that are owners or callers, and their scopes", reason="none: tokens only"
+    identities: Path | None = field(
+        default=None,
+        metadata=_about(
+            "TOML file of SPIFFE ids that are owners or callers, and their scopes", reason="none: tokens only"
+        ),
     )
-    tell_budget: bool = _setting(
-        True,
-        "Whether a caller is told that a budget is spent; false: it is answered like a wrong password",
-        reason="who is told when to come again doesn't hammer; the attacker learns what it could measure",
+    tell_budget: bool = field(
+        default=True,
+        metadata=_about(
+            "Whether a caller is told that a budget is spent; false: it is answered like a wrong password",
+            reason="who is told when to come again doesn't hammer; the attacker learns what it could measure",
+        ),
     )
-    body_limit: int = _setting(
-        65_536, "The longest body", unit="bytes", reason="the longest record; what is longer is refused unread"
+    body_limit: int = field(
+        default=65_536,
+        metadata=_about(
+            "The longest body", unit="bytes", reason="the longest record; what is longer is refused unread"
+        ),
     )
-    request_timeout: float = _setting(
-        30.0, "How long a request may take to arrive, and to be answered", unit="s", reason="several times Argon2id's"
+    request_timeout: float = field(
+        default=30.0,
+        metadata=_about(
+            "How long a request may take to arrive, and to be answered", unit="s", reason="several times Argon2id's"
+        ),
     )
-    keep_alive_timeout: int = _setting(
-        75, "How long an idle connection is kept", unit="s", reason="longer than a load balancer's usual 60"
+    keep_alive_timeout: int = field(
+        default=75,
+        metadata=_about(
+            "How long an idle connection is kept", unit="s", reason="longer than a load balancer's usual 60"
+        ),
     )
-    stop_timeout: int = _setting(
-        20, "How long requests that run at SIGTERM may take to end", unit="s", reason="below Kubernetes' grace of 30"
+    stop_timeout: int = field(
+        default=20,
+        metadata=_about(
+            "How long requests that run at SIGTERM may take to end", unit="s", reason="below Kubernetes' grace of 30"
+        ),
     )
-    most_requests: int = _setting(
-        1024, "Requests served at once", unit="requests", reason="more wait for the store anyway; they get 503"
+    most_requests: int = field(
+        default=1024,
+        metadata=_about(
+            "Requests served at once", unit="requests", reason="more wait for the store anyway; they get 503"
+        ),
     )
-    log_format: Literal["json", "text"] = _setting("json", "The form of log lines on standard error", reason="machines")
+    log_format: Literal["json", "text"] = field(
+        default="json", metadata=_about("The form of log lines on standard error", reason="machines")
+    )
 
     def __post_init__(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -141,10 +174,14 @@ def _read_file(path: Path) -> dict[str, object]:
     try:
         filed = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RequestError(f"the settings in {path} can't be read: {error}", remedy="write TOML: name = value") from error
+        raise RequestError(
+            f"the settings in {path} can't be read: {error}", remedy="write TOML: name = value"
+        ) from error
     known = {each.name for each in fields(Settings)}
     if unknown := sorted(filed.keys() - known):
-        raise RequestError(f"{path} has unknown settings: {', '.join(unknown)}", remedy=f"known: {', '.join(sorted(known))}")
+        raise RequestError(
+            f"{path} has unknown settings: {', '.join(unknown)}", remedy=f"known: {', '.join(sorted(known))}"
+        )
     return filed
 
 

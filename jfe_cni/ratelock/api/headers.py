@@ -7,30 +7,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from jfe_cni.ratelock.budgets import Limit, Meter
+from jfe_cni.ratelock.budgets import Limit, MeterKind
 from jfe_cni.ratelock.names import check_idempotency_key
 
 Headers = Mapping[str, str]
-# The longest that a structured integer may be (RFC 9651, section 3.3.1) is far beyond any window.
 _SECOND = 1_000_000
 
 
-def rate_limit_headers(meter: Meter | None, limit: Limit | None, retry_after: float | None) -> dict[str, str]:
-    """Of a spent budget. The policy is called by the meter's kind: its name may be somebody else's secret. Seconds are
-    whole and rounded up, for who comes earlier comes for nothing; the problem's `retry_after` is exact.
-
-    `w` is left out where the window is no whole number of seconds: the field can't tell it."""
-    headers: dict[str, str] = {}
-    seconds = None if retry_after is None else max(1, math.ceil(retry_after))
-    if seconds is not None:
-        headers["retry-after"] = str(seconds)
-    if meter is None:
-        return headers
-    if limit is not None:
-        window = f";w={limit.window // _SECOND}" if limit.window % _SECOND == 0 else ""
-        headers["ratelimit-policy"] = f'"{meter.kind}";q={limit.count}{window}'
-    headers["ratelimit"] = f'"{meter.kind}";r=0' + ("" if seconds is None else f";t={seconds}")
-    return headers
+def rate_limit_headers(kind: MeterKind, limit: Limit, retry_after: float | None) -> dict[str, str]:
+    """Of a spent budget, which is called by its meter's kind. Seconds are whole and rounded up, for who comes earlier
+    comes for nothing; the problem's `retry_after` is exact. `w` is left out where the window is no whole number of
+    seconds: the field can't tell it."""
+    window = f";w={limit.window // _SECOND}" if limit.window % _SECOND == 0 else ""
+    policy = {"ratelimit-policy": f'"{kind}";q={limit.count}{window}'}
+    if retry_after is None:
+        return policy | {"ratelimit": f'"{kind}";r=0'}
+    seconds = max(1, math.ceil(retry_after))
+    return policy | {"ratelimit": f'"{kind}";r=0;t={seconds}', "retry-after": str(seconds)}
 
 
 def idempotency_key(value: str | None) -> str | None:

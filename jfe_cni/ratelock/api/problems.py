@@ -18,10 +18,13 @@ from jfe_cni.ratelock.faults import (
     BudgetSpent,
     Forbidden,
     KeyReusedError,
+    KeyUnreachable,
+    Overloaded,
     SealingError,
     StoreError,
     Unauthenticated,
     UnknownSecret,
+    UnknownToken,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -47,6 +50,7 @@ MALFORMED = ProblemType("malformed", 400, "The request can't be read")
 UNAUTHENTICATED = ProblemType("unauthenticated", 401, "No valid credential")
 FORBIDDEN = ProblemType("forbidden", 403, "The credential does not reach so far")
 NO_SECRET = ProblemType("no-such-secret", 404, "There is no such secret")
+NO_TOKEN = ProblemType("no-such-token", 404, "There is no such token")
 NO_RESOURCE = ProblemType("no-such-resource", 404, "There is nothing here")
 NO_METHOD = ProblemType("method-not-allowed", 405, "This can't be done here")
 SLOW = ProblemType("request-too-slow", 408, "The request took too long to arrive")
@@ -59,12 +63,13 @@ SPENT = ProblemType("quota-exceeded", 429, "The budget is spent")
 INTERNAL = ProblemType("internal", 500, "The service failed")
 SEALING = ProblemType("sealing", 500, "A secret can't be opened or sealed")
 STORE = ProblemType("store", 503, "The store does not answer")
+KEY_AWAY = ProblemType("key-unreachable", 503, "The key-encryption key can't be reached")
 BUSY = ProblemType("busy", 503, "Too many requests are being served")
 TIMEOUT = ProblemType("timeout", 503, "The answer took too long")
 
 TYPES = (
-    MALFORMED, UNAUTHENTICATED, FORBIDDEN, NO_SECRET, NO_RESOURCE, NO_METHOD, SLOW, CONFLICT, KEY_REUSED,
-    TOO_LARGE, TOO_LONG, UNFIT, SPENT, INTERNAL, SEALING, STORE, BUSY, TIMEOUT,
+    MALFORMED, UNAUTHENTICATED, FORBIDDEN, NO_SECRET, NO_TOKEN, NO_RESOURCE, NO_METHOD, SLOW, CONFLICT, KEY_REUSED,
+    TOO_LARGE, TOO_LONG, UNFIT, SPENT, INTERNAL, SEALING, STORE, KEY_AWAY, BUSY, TIMEOUT,
 )  # fmt: skip
 
 # The first class that fits.
@@ -73,13 +78,22 @@ _TYPE_OF: tuple[tuple[type[JfeError], ProblemType], ...] = (
     (Unauthenticated, UNAUTHENTICATED),
     (Forbidden, FORBIDDEN),
     (UnknownSecret, NO_SECRET),
+    (UnknownToken, NO_TOKEN),
+    (Overloaded, BUSY),
     (KeyReusedError, KEY_REUSED),
     (ConflictError, CONFLICT),
     (RequestError, UNFIT),
     (StoreError, STORE),
+    (KeyUnreachable, KEY_AWAY),
     (SealingError, SEALING),
 )
-_HEADERS_OF: Mapping[ProblemType, Headers] = {UNAUTHENTICATED: CHALLENGE, STORE: SOON, BUSY: SOON, TIMEOUT: SOON}
+_HEADERS_OF: Mapping[ProblemType, Headers] = {
+    UNAUTHENTICATED: CHALLENGE,
+    STORE: SOON,
+    KEY_AWAY: SOON,
+    BUSY: SOON,
+    TIMEOUT: SOON,
+}
 
 
 @dataclass(frozen=True)
@@ -109,16 +123,18 @@ def problem_of(error: JfeError) -> Problem:
 
 
 def _spent(error: BudgetSpent) -> Problem:
-    members: dict[str, object] = {}
-    if error.meter is not None:
-        members["violated-policies"] = [error.meter.kind]
+    """Says the kind of the meter and not its name: the class of a secret is no business of its callers."""
+    limit, kind = error.limit, error.meter.kind
+    members: dict[str, object] = {
+        "violated-policies": [kind],
+        "limit": {"count": limit.count, "window": limit.window / 1e6},
+    }
     if error.retry_after is not None:
         members["retry_after"] = round(error.retry_after, 6)
-    if error.limit is not None:
-        members["limit"] = {"count": error.limit.count, "window": error.limit.window / 1e6}
-    return Problem(
-        SPENT, error.message, error.remedy, members, rate_limit_headers(error.meter, error.limit, error.retry_after)
-    )
+    detail = f"budget spent: {limit.count} in {limit.window / 1e6:g} s, counted per {kind}"
+    if kind == "all":
+        detail = f"budget spent: {limit.count} in {limit.window / 1e6:g} s, counted over all"
+    return Problem(SPENT, detail, error.remedy, members, rate_limit_headers(kind, limit, error.retry_after))
 
 
 def unfit(faults: Sequence[tuple[str, str]]) -> Problem:

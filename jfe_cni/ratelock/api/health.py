@@ -1,0 +1,38 @@
+"""What a cluster asks of a replica: does it live, is it ready, what has it counted."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from jfe_cni.errors import JfeError
+from jfe_cni.ratelock.api import metrics, problems
+from jfe_cni.ratelock.api.problems import FORBIDDEN, Problem, problem_of
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/healthz", name="health")
+async def healthz() -> Response:
+    """The process answers: no reason to start another. It asks nothing of the store, for a new process would find the
+    same store."""
+    return JSONResponse({"status": "alive"})
+
+
+@router.get("/readyz", name="readiness")
+async def readyz(request: Request) -> Response:
+    """The store answers and the key-encryption key opens."""
+    try:
+        await request.app.state.service.ready()
+    except JfeError as error:
+        return problems.response(problem_of(error))
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/metrics", name="metrics")
+async def metrics_text(request: Request) -> Response:
+    """For owners; for everybody on the address `metrics_listen`, which is for nobody else."""
+    caller = getattr(request.state, "caller", None)
+    if caller is not None and caller.role != "owner":
+        return problems.response(Problem(FORBIDDEN, "metrics are for owners", "read them at metrics_listen"))
+    return Response(request.app.state.metrics.text(), media_type=metrics.CONTENT_TYPE)

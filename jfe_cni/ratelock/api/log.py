@@ -1,0 +1,26 @@
+"""The log, for owners to read and to check."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from jfe_cni.ratelock.api.dependencies import CallerGiven, ServiceGiven, responses
+from jfe_cni.ratelock.api.models import EntryAnswer, LogAnswer
+
+router = APIRouter(prefix="/v1/log", tags=["log"])
+First = Annotated[int, Query(ge=1, le=2**63 - 1, description="The number of the first entry.")]
+# Some hundred kilobytes an answer.
+Most = Annotated[int, Query(ge=1, le=1000, description="The most entries of one answer.")]
+
+
+@router.get("", name="log-read", responses=responses())
+async def read(owner: CallerGiven, service: ServiceGiven, first: First = 1, most: Most = 1000) -> LogAnswer:
+    """Entries in order. Ask again from `next` on."""
+    found: list[EntryAnswer] = []
+    async for entry in service.log(owner, first):
+        if len(found) == most:
+            return LogAnswer(entries=found, next=entry.number)
+        found.append(EntryAnswer.of(entry))
+    return LogAnswer(entries=found, next=None)

@@ -1,0 +1,238 @@
+"""The shapes of requests and answers. Binary is base64 (RFC 4648, section 4); durations are seconds; what is secret has
+no repr."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from jfe_cni.errors import RequestError
+from jfe_cni.ratelock.budgets import LONGEST_WINDOW, MOST_COUNT, MOST_LIMITS, Budget, Limit, MeterKind
+from jfe_cni.ratelock.names import check_name
+from jfe_cni.ratelock.store import LogEntry, Operation, Role, SecretKind, StoredBudget
+
+SECOND = 1_000_000
+# names.py, as a pattern of ECMA 262 that a client can check by.
+NAME_PATTERN = r"^(?!.*(\.\.|//))[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,254}$"
+# A year and a day, as of budgets.
+LONGEST_TOKEN = LONGEST_WINDOW / SECOND
+
+
+def _named(name: str) -> str:
+    try:
+        return check_name(name, "it")
+    except RequestError as error:
+        raise ValueError(error.remedy) from error
+
+
+NAME_SCHEMA = {"type": "string", "pattern": NAME_PATTERN, "minLength": 1, "maxLength": 255}
+Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(_named), WithJsonSchema(NAME_SCHEMA)]
+Scope = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@:/+-]{0,254})?\*?$", max_length=256)]
+FieldName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Secret = Annotated[SecretStr, Field(max_length=65_536)]
+Algorithm = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]
+Binary = Annotated[
+    bytes,
+    PlainSerializer(lambda value: base64.b64encode(value).decode(), return_type=str),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckRequest(Model):
+    password: Secret
+
+
+class CheckAnswer(Model):
+    valid: bool
+
+
+class ReleaseRequest(Model):
+    fields_: list[FieldName] = Field(alias="fields", min_length=1, max_length=256)
+
+
+class ReleaseAnswer(Model):
+    fields_: dict[str, str] = Field(alias="fields")
+
+
+class MessageRequest(Model):
+    message: Base64Bytes
+
+
+class SignAnswer(Model):
+    signature: Binary
+
+
+class MacAnswer(Model):
+    mac: Binary
+
+
+class DecryptRequest(Model):
+    ciphertext: Base64Bytes
+
+
+class DecryptAnswer(Model):
+    plaintext: Binary
+
+
+class CertifyRequest(Model):
+    csr: Annotated[str, StringConstraints(min_length=1, max_length=32_768)]
+    node: Name
+
+
+class CertifyAnswer(Model):
+    certificates: str
+
+
+class _NewSecret(Model):
+    class_: Name | Literal[""] = Field("", alias="class")
+
+
+class NewPassword(_NewSecret):
+    kind: Literal["password"]
+    password: Secret
+
+
+class NewRecord(_NewSecret):
+    kind: Literal["record"]
+    fields_: dict[FieldName, SecretStr] = Field(alias="fields", min_length=1, max_length=256)
+
+
+class NewKey(_NewSecret):
+    kind: Literal["key"]
+    algorithm: Algorithm
+
+
+NewSecret = Annotated[NewPassword | NewRecord | NewKey, Field(discriminator="kind")]
+
+
+class SecretAnswer(Model):
+    """`public`: a key's public half, as PEM."""
+
+    name: str
+    kind: SecretKind
+    class_: str = Field(alias="class")
+    public: str | None
+
+
+class SecretsAnswer(Model):
+    secrets: list[SecretAnswer]
+
+
+class LimitModel(Model):
+    count: int = Field(ge=1, le=MOST_COUNT)
+    window: float = Field(ge=1 / SECOND, le=LONGEST_WINDOW / SECOND, description="seconds, to the microsecond")
+
+
+class BudgetModel(Model):
+    limits: list[LimitModel] = Field(min_length=1, max_length=MOST_LIMITS)
+    loosening_delay: float = Field(0, ge=0, le=LONGEST_WINDOW / SECOND, description="seconds")
+
+    def budget(self) -> Budget:
+        limits = tuple(Limit(each.count, round(each.window * SECOND)) for each in self.limits)
+        return Budget(limits, round(self.loosening_delay * SECOND))
+
+    @classmethod
+    def of(cls, budget: Budget) -> BudgetModel:
+        limits = [LimitModel(count=each.count, window=each.window / SECOND) for each in budget.limits]
+        return cls(limits=limits, loosening_delay=budget.loosening_delay / SECOND)
+
+
+class BudgetAnswer(Model):
+    """`pending` holds from `pending_from` on, in seconds since the epoch by the store's clock; null with a time: the
+    budget is removed then."""
+
+    kind: MeterKind
+    name: str
+    budget: BudgetModel
+    pending: BudgetModel | None
+    pending_from: float | None
+
+    @classmethod
+    def of(cls, stored: StoredBudget) -> BudgetAnswer:
+        pending_from = None if stored.pending_from is None else stored.pending_from / SECOND
+        return cls(
+            kind=stored.meter.kind,
+            name=stored.meter.name,
+            budget=BudgetModel.of(stored.budget),
+            pending=None if stored.pending is None else BudgetModel.of(stored.pending),
+            pending_from=pending_from,
+        )
+
+
+class BudgetsAnswer(Model):
+    budgets: list[BudgetAnswer]
+
+
+class TokenRequest(Model):
+    """`operations`: left out, all that the role has. `secrets`: names, or prefixes that end in `*`."""
+
+    identity: Name
+    role: Role
+    operations: list[Operation] | None = Field(None, max_length=16)
+    secrets: list[Scope] = Field(["*"], min_length=1, max_length=256)
+    expires_in: float = Field(30 * 86_400, gt=0, le=LONGEST_TOKEN, description="seconds")
+
+
+class TokenAnswer(Model):
+    """`token` is shown this once. `digest` names it: SHA-256, in hexadecimal."""
+
+    token: str
+    digest: str
+
+
+class EntryAnswer(Model):
+    """`at`: microseconds since the epoch. `previous`, `hash`: SHA-256, in hexadecimal."""
+
+    number: int
+    at: int
+    actor: str
+    event: str
+    subject: str
+    detail: str
+    previous: str
+    hash: str
+
+    @classmethod
+    def of(cls, entry: LogEntry) -> EntryAnswer:
+        return cls(
+            number=entry.number,
+            at=entry.at,
+            actor=entry.actor,
+            event=entry.event,
+            subject=entry.subject,
+            detail=entry.detail,
+            previous=entry.previous.hex(),
+            hash=entry.hash.hex(),
+        )
+
+
+class LogAnswer(Model):
+    """`next`: the number to ask for next; null where there is no more yet."""
+
+    entries: list[EntryAnswer]
+    next: int | None
+
+
+class VerificationAnswer(Model):
+    """`first_fault`: the number of the first entry that does not hold."""
+
+    intact: bool
+    entries: int
+    first_fault: int | None
+    reason: str
