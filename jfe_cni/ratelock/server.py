@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.api.app import application, probes
 from jfe_cni.ratelock.api.authentication import Identities, read_identities
+from jfe_cni.ratelock.api.health import Readiness
 from jfe_cni.ratelock.api.metrics import Metrics
 from jfe_cni.ratelock.api.service import Service
 from jfe_cni.ratelock.connection import Connection
@@ -38,23 +39,28 @@ class _Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def serve(service: Service, settings: Settings, started: Callable[[str], None] = lambda _url: None) -> None:
-    """Serves until SIGTERM or SIGINT, then ends what runs. `started` is told the URL. Raises RequestError: an address
-    that is taken, a file that can't be read."""
+Probe = Callable[[], Awaitable[object]]
+
+
+async def serve(service: Service, settings: Settings, ready: Probe, started: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then ends what runs. `ready`: see `Readiness`. `started` is told the URL. Raises
+    RequestError: an address that is taken, a file that can't be read."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with serving(service, settings) as url:
+        async with serving(service, settings, ready) as url:
             started(url)
             await stop.wait()
     finally:
@@ -63,17 +69,17 @@ async def serve(service: Service, settings: Settings, started: Callable[[str], N
 
 
 @contextlib.asynccontextmanager
-async def serving(service: Service, settings: Settings) -> AsyncIterator[str]:
+async def serving(service: Service, settings: Settings, ready: Probe) -> AsyncIterator[str]:
     """Serves within; yields the URL. On the way out, requests that run may end, for `stop_timeout`."""
-    metrics = Metrics()
+    metrics, readiness = Metrics(), Readiness(ready)
     identities = Identities() if settings.identities is None else read_identities(settings.identities)
     secured = None if settings.tls_certificate is None else tls_context(settings)
-    app = application(service, settings, identities=identities, metrics=metrics)
+    app = application(service, settings, readiness=readiness, identities=identities, metrics=metrics)
     async with contextlib.AsyncExitStack() as stack:
         bound = stack.enter_context(listening(settings.listen))
         if settings.metrics_listen:
             beside = stack.enter_context(listening(settings.metrics_listen))
-            await stack.enter_async_context(_running(probes(service, metrics), beside, settings, None))
+            await stack.enter_async_context(_running(probes(readiness, metrics), beside, settings, None))
         await stack.enter_async_context(_running(app, bound, settings, secured))
         if secured is not None:
             await stack.enter_async_context(_renewing(secured, settings))
@@ -104,6 +110,8 @@ async def _running(
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         await server.listening.wait()
+        if not server.started:
+            await task
         yield
     finally:
         server.should_exit = True

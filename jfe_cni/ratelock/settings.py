@@ -1,5 +1,5 @@
-"""The settings of `ratelock serve`: one list, from which flags, RATELOCK_* of the environment, a TOML file and the table
-in docs/ratelock.md are made. A flag goes before the environment, the environment before the file.
+"""The settings of `ratelock serve`: one list, of which flags, RATELOCK_* of the environment, a TOML file and the table in
+docs/ratelock.md are made. A flag goes before the environment, the environment before the file.
 
 What else is called RATELOCK_ is left alone: for a service named `ratelock` Kubernetes sets RATELOCK_PORT,
 RATELOCK_SERVICE_HOST and more, so that no setting may have such a name.

@@ -15,6 +15,7 @@ from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.api import budgets, health, log, operations, problems, secrets, tokens
 from jfe_cni.ratelock.api.authentication import Authentication, Identities
 from jfe_cni.ratelock.api.boundary import Boundary
+from jfe_cni.ratelock.api.health import Readiness
 from jfe_cni.ratelock.api.metrics import Metrics
 from jfe_cni.ratelock.api.openapi import describe
 from jfe_cni.ratelock.api.problems import Problem
@@ -27,18 +28,24 @@ _OF_STATUS = {400: problems.MALFORMED, 404: problems.NO_RESOURCE, 405: problems.
 
 
 def application(
-    service: Service, settings: Settings, *, identities: Identities | None = None, metrics: Metrics | None = None
+    service: Service,
+    settings: Settings,
+    *,
+    readiness: Readiness,
+    identities: Identities | None = None,
+    metrics: Metrics | None = None,
 ) -> ASGIApp:
     """All that is served beside TLS. `identities`: of client certificates."""
     counted = Metrics() if metrics is None else metrics
-    routes = routed(service, counted)
+    routes = routed(service, readiness, counted)
     return Boundary(routes, Authentication(service, identities or Identities()), counted, settings)
 
 
-def routed(service: Service, metrics: Metrics) -> FastAPI:
+def routed(service: Service, readiness: Readiness, metrics: Metrics) -> FastAPI:
     """The routes alone, without what bounds and authenticates requests."""
     app = FastAPI(title="ratelock", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.service = service
+    app.state.readiness = readiness
     app.state.metrics = metrics
     for each in (operations, budgets, tokens, log, health, secrets):
         app.include_router(each.router)
@@ -55,10 +62,10 @@ def routed(service: Service, metrics: Metrics) -> FastAPI:
     return app
 
 
-def probes(service: Service, metrics: Metrics) -> FastAPI:
+def probes(readiness: Readiness, metrics: Metrics) -> FastAPI:
     """/healthz, /readyz and /metrics alone, for `metrics_listen`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.state.service = service
+    app.state.readiness = readiness
     app.state.metrics = metrics
     app.include_router(health.router)
     app.add_exception_handler(HTTPException, _refusal)

@@ -15,8 +15,10 @@ from cryptography import x509
 
 from jfe_cni.errors import IdentityError, RequestError
 from jfe_cni.identity.spiffe import SpiffeId
-from jfe_cni.ratelock.api.service import Caller, Service
+from jfe_cni.ratelock.api.service import Service
+from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.faults import Unauthenticated
+from jfe_cni.ratelock.names import check_name
 from jfe_cni.ratelock.store import Operation, Role
 
 _BEARER = re.compile(rb"(?i:bearer) +(rl_[A-Za-z0-9_-]{43})")
@@ -116,12 +118,13 @@ class Authentication:
 # One entry a connection that lives; reading takes longer than everything else that is done for a certificate.
 @functools.lru_cache(maxsize=4096)
 def _read_certificate(pem: str) -> tuple[str | None, float]:
-    """The SPIFFE id, None unless there is exactly one URI (X509-SVID, section 2) and it is one; when it expires."""
+    """The SPIFFE id, None unless there is exactly one URI (X509-SVID, section 2), it is one, and budgets can be named
+    by it; when it expires."""
     certificate = x509.load_pem_x509_certificate(pem.encode())
     expires = certificate.not_valid_after_utc.timestamp()
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (uri,) = alternative.get_values_for_type(x509.UniformResourceIdentifier)
-        return str(SpiffeId.parse(uri)), expires
-    except (ValueError, x509.ExtensionNotFound, IdentityError):
+        return check_name(str(SpiffeId.parse(uri)), "a caller"), expires
+    except (ValueError, x509.ExtensionNotFound, IdentityError, RequestError):
         return None, expires

@@ -11,7 +11,8 @@ from jfe_cni.ratelock.api.dependencies import CallerGiven, ServiceGiven, respons
 from jfe_cni.ratelock.api.models import BudgetAnswer, BudgetModel, BudgetsAnswer, Name
 from jfe_cni.ratelock.api.problems import NO_RESOURCE, Problem
 from jfe_cni.ratelock.api.problems import response as problem_response
-from jfe_cni.ratelock.api.service import Caller, Service
+from jfe_cni.ratelock.api.service import Service
+from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.budgets import Meter
 
 router = APIRouter(prefix="/v1/budgets", tags=["budgets"])

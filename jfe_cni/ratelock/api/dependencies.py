@@ -8,7 +8,8 @@ from fastapi import Depends, Header, Path, Request
 
 from jfe_cni.ratelock.api import headers, problems
 from jfe_cni.ratelock.api.models import Name
-from jfe_cni.ratelock.api.service import Caller, Service
+from jfe_cni.ratelock.api.service import Service
+from jfe_cni.ratelock.authorisation import Caller
 
 
 async def _service(request: Request) -> Service:

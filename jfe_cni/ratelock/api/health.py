@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -10,6 +14,25 @@ from jfe_cni.ratelock.api import metrics, problems
 from jfe_cni.ratelock.api.problems import FORBIDDEN, Problem, problem_of
 
 router = APIRouter(include_in_schema=False)
+# Anybody may ask, and a key-encryption key in a cloud costs time and money.
+KEPT_SECONDS = 5.0
+
+
+class Readiness:
+    """`probe` raises StoreError or SealingError where an attempt could not be served. A good answer is kept for
+    `KEPT_SECONDS`; many who ask at once share one look."""
+
+    def __init__(self, probe: Callable[[], Awaitable[object]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._probe = probe
+        self._clock = clock
+        self._good_until = 0.0
+        self._looking = asyncio.Lock()
+
+    async def look(self) -> None:
+        async with self._looking:
+            if self._clock() >= self._good_until:
+                await self._probe()
+                self._good_until = self._clock() + KEPT_SECONDS
 
 
 @router.get("/healthz", name="health")
@@ -23,7 +46,7 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """The store answers and the key-encryption key opens."""
     try:
-        await request.app.state.service.ready()
+        await request.app.state.readiness.look()
     except JfeError as error:
         return problems.response(problem_of(error))
     return JSONResponse({"status": "ready"})

@@ -25,7 +25,7 @@ from jfe_cni.ratelock.store import LogEntry, Operation, Role, SecretKind, Stored
 
 SECOND = 1_000_000
 # names.py, as a pattern of ECMA 262 that a client can check by.
-NAME_PATTERN = r"^(?!.*(\.\.|//))[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,254}$"
+NAME_PATTERN = r"^(?!.*\.\.)(spiffe://)?(?!.*//)[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,254}$"
 # A year and a day, as of budgets.
 LONGEST_TOKEN = LONGEST_WINDOW / SECOND
 
@@ -180,7 +180,7 @@ class BudgetsAnswer(Model):
 
 
 class TokenRequest(Model):
-    """`operations`: left out, all that the role has. `secrets`: names, or prefixes that end in `*`."""
+    """Of a caller; `operations` left out: all. `secrets`: names, or prefixes that end in `*`. An owner's has no scope."""
 
     identity: Name
     role: Role

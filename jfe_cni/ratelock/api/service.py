@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.budgets import Budget, Meter
 from jfe_cni.ratelock.store import LogEntry, Operation, Role, SecretKind, StoredBudget
-
-
-@dataclass(frozen=True)
-class Caller:
-    identity: str
-    role: Role
-    operations: frozenset[Operation] | None
-    secrets: tuple[str, ...]
 
 
 class SecretView(Protocol):
@@ -31,7 +23,7 @@ class SecretView(Protocol):
 
 class Service(Protocol):
     async def check(
-        self, caller: Caller, name: str, password: bytes, *, idempotency_key: str | None = None
+        self, caller: Caller, name: str, given: bytes, *, idempotency_key: str | None = None
     ) -> bool: ...
     async def release(
         self, caller: Caller, name: str, fields: Sequence[str], *, idempotency_key: str | None = None
@@ -44,8 +36,8 @@ class Service(Protocol):
     async def certify(
         self, caller: Caller, name: str, csr_pem: str, node: str, *, idempotency_key: str | None = None
     ) -> str: ...
-    async def add_password(self, owner: Caller, name: str, password: bytes, secret_class: str = "") -> None: ...
-    async def add_record(self, owner: Caller, name: str, fields: dict[str, str], secret_class: str = "") -> None: ...
+    async def add_password(self, owner: Caller, name: str, given: bytes, secret_class: str = "") -> None: ...
+    async def add_record(self, owner: Caller, name: str, fields: Mapping[str, str], secret_class: str = "") -> None: ...
     async def add_key(self, owner: Caller, name: str, algorithm: str, secret_class: str = "") -> str | None: ...
     async def remove(self, owner: Caller, name: str) -> None: ...
     async def list_secrets(self, owner: Caller) -> Sequence[SecretView]: ...
@@ -63,7 +55,4 @@ class Service(Protocol):
     ) -> str: ...
     async def revoke_token(self, owner: Caller, digest: bytes) -> None: ...
     async def authenticate_token(self, token: str) -> Caller | None: ...
-    def log(self, owner: Caller, first: int) -> AsyncIterator[LogEntry]: ...
-    async def ready(self) -> None:
-        """Raises StoreError or SealingError where an attempt could not be served."""
-        ...
+    def log(self, owner: Caller, first: int = 1) -> AsyncIterator[LogEntry]: ...

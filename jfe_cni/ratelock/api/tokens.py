@@ -18,7 +18,8 @@ Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of t
 @router.post("", name="token-make", status_code=201, responses=responses())
 async def make(asked: TokenRequest, owner: CallerGiven, service: ServiceGiven) -> TokenAnswer:
     """A new token, shown this once and kept by nobody."""
-    operations: frozenset[Operation] = frozenset(get_args(Operation) if asked.operations is None else asked.operations)
+    every: tuple[Operation, ...] = get_args(Operation) if asked.role == "caller" else ()
+    operations = frozenset(every if asked.operations is None else asked.operations)
     token = await service.make_token(
         owner, asked.identity, asked.role, operations, tuple(asked.secrets), asked.expires_in
     )
