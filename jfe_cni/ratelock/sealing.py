@@ -1,6 +1,6 @@
 """Secrets at rest: each under a data key of its own, that key under a key-encryption key that the store never sees.
 
-    format (1) · id's length (1) · id · wrapped key's length (2, big-endian) · wrapped data key · nonce (12) · AES-256-GCM
+    format (1) · length (1), key's id · length (2, big-endian), wrapped data key · nonce (12) · AES-256-GCM's output
 
 All that stands before the nonce is associated data, and so are the secret's name, kind and version: what was sealed as
 one secret does not open as another, nor as what the same one has become. A data key seals once, whence its nonces can't
@@ -90,9 +90,7 @@ class Sealing:
         if len(wrapped) > _LONGEST_WRAPPED:
             raise SealingError(f"{self._seals.id} wraps a data key in {len(wrapped)} bytes", remedy="use another key")
         key_id = self._seals.id.encode()
-        header = struct.pack(
-            f">BB{len(key_id)}sH{len(wrapped)}s", _FORMAT, len(key_id), key_id, len(wrapped), wrapped
-        )
+        header = struct.pack(f">BB{len(key_id)}sH{len(wrapped)}s", _FORMAT, len(key_id), key_id, len(wrapped), wrapped)
         nonce = os.urandom(_NONCE)
         return header + nonce + AESGCM(data_key).encrypt(nonce, plaintext, header + label.as_bytes())
 
