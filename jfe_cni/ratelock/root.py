@@ -14,20 +14,20 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jfe_cni.errors import ConflictError
 from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.sealing import Label, Sealing
-from jfe_cni.ratelock.store import OwnerAct, Store, StoredSecret
+from jfe_cni.ratelock.store import OwnerAct, SecretKind, Store, StoredSecret
 
 # `names.check_name` wants a letter or a digit first.
 NAME = "~root"
 SERVICE = "ratelock"
 _SIZE = 32
-_KIND = "key"
+_KIND: SecretKind = "key"
 _FIRST_VERSION = 1
 
 
 @dataclass(frozen=True)
 class RootKeys:
-    """`pepper`: Argon2's secret value. `requests`: what a request asked for is stored as an HMAC under this, for a plain
-    digest of a password that was tried could be tried on."""
+    """`pepper`: Argon2's secret value. `requests`: what a request asked for is stored as an HMAC under this: a plain
+    digest of a password that was tried would be something to try passwords on."""
 
     pepper: bytes = field(repr=False)
     requests: bytes = field(repr=False)

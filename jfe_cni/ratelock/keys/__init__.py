@@ -13,18 +13,18 @@ from jfe_cni.ratelock.sealing import KeyEncryptionKey
 
 
 def open_key(reference: str, environment: Mapping[str, str] = os.environ) -> KeyEncryptionKey:
-    """`file:PATH`, `environment:VARIABLE`, `arn:aws:kms:…:key/…` (its endpoint from AWS_ENDPOINT_URL_KMS) or
-    `vault:MOUNT/NAME`. Raises RequestError: of another shape; SealingError: no key there."""
+    """`file:PATH`, `environment:VARIABLE`, `kms:ARN` (its endpoint from AWS_ENDPOINT_URL_KMS) or `vault:MOUNT/NAME`
+    (the mount `transit` where there is none). Raises RequestError: of another shape; SealingError: no key there."""
     way, _, rest = reference.partition(":")
     match way:
         case "file" if rest:
             return file_key(Path(rest))
         case "environment" if rest:
             return environment_key(rest, environment)
-        case "arn":
+        case "kms" if rest:
             from jfe_cni.ratelock.keys.kms import kms_key
 
-            return kms_key(reference, environment.get("AWS_ENDPOINT_URL_KMS"))
+            return kms_key(rest, environment.get("AWS_ENDPOINT_URL_KMS"))
         case "vault" if rest:
             from jfe_cni.ratelock.keys.vault import vault_key
 
@@ -32,5 +32,5 @@ def open_key(reference: str, environment: Mapping[str, str] = os.environ) -> Key
             return vault_key(name, environment, mount or "transit")
     raise RequestError(
         f"{reference!r} names no key-encryption key",
-        remedy="give file:PATH, environment:VARIABLE, arn:aws:kms:…:key/ID or vault:MOUNT/NAME",
+        remedy="give file:PATH, environment:VARIABLE, kms:ARN or vault:MOUNT/NAME",
     )

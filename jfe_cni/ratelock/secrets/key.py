@@ -6,8 +6,8 @@
     rsa-oaep-3072   decrypt  RFC 8017, section 7.1, with SHA-256 for both hash and MGF1, no label; up to 318 bytes
 
 Nothing is put before a message, so that everybody's verifiers can check it. Hence the caller decides what is signed,
-and one key for two protocols lets it make a message of the one that means something in the other: give each its own. Who
-signs what is larger than a request may be, signs its digest, and its verifiers verify the digest's signature.
+and one key for two protocols lets it make a message of the one that means something in the other: give each its own.
+Who signs what is larger than a request may be, signs its digest, and its verifiers verify the digest's signature.
 
 OAEP rather than HPKE (RFC 9180): `openssl`, WebCrypto, Java and clouds' own services all encrypt with it today.
 """
