@@ -1,0 +1,1 @@
+"""What secrets are once they are opened, and what is done with them. Pure: no store, no budget, no caller."""

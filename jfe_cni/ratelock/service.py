@@ -1,0 +1,377 @@
+"""The service: for a caller, authorise → admit → open → answer; for an owner, authorise → change and log in one.
+
+An attempt is counted, durably, before anything of the secret is opened. What is looked up before, sealed, says only
+which class is charged. A name that nobody has is charged like any other and answered from a decoy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+from jfe_cni.errors import ConflictError, RequestError
+from jfe_cni.ratelock import decoys, root, rotation, tokens
+from jfe_cni.ratelock.authorisation import Caller, authorise, authorise_owner, check_pattern, may_not
+from jfe_cni.ratelock.budgets import Budget, Meter
+from jfe_cni.ratelock.faults import BudgetSpent, KeyReusedError, StoreError, UnknownSecret, UnknownToken
+from jfe_cni.ratelock.names import check_idempotency_key, check_name
+from jfe_cni.ratelock.sealing import Label, Sealing
+from jfe_cni.ratelock.secrets import key, password, record
+from jfe_cni.ratelock.secrets.hashing import Hashing
+from jfe_cni.ratelock.store import (
+    Admitted,
+    Attempt,
+    KeyReused,
+    LogEntry,
+    Operation,
+    OwnerAct,
+    Role,
+    SecretKind,
+    Spent,
+    Store,
+    StoredBudget,
+    StoredSecret,
+    StoredToken,
+)
+
+__all__ = ["Caller", "Ratelock", "SecretView"]
+
+LONGEST_TOKEN_LIFE = 10 * 366 * 86_400.0
+_KIND: dict[Operation, SecretKind] = {
+    "check": "password",
+    "release": "record",
+    "sign": "key",
+    "mac": "key",
+    "decrypt": "key",
+}
+
+
+@dataclass(frozen=True)
+class SecretView:
+    """All that an owner sees of a secret. `public`: PEM, for keys that have a public half."""
+
+    name: str
+    kind: SecretKind
+    secret_class: str
+    public: str | None
+
+
+class Ratelock:
+    """Make one with `Ratelock.open`. Without state of its own: replicas on one store are one service."""
+
+    def __init__(
+        self,
+        store: Store,
+        sealing: Sealing,
+        keys: root.RootKeys,
+        answers_for_unknown: decoys.Decoys,
+        hashing: Hashing,
+        *,
+        cost: password.Cost,
+        tell_budget: bool,
+    ) -> None:
+        self._store = store
+        self._sealing = sealing
+        self._keys = keys
+        self._decoys = answers_for_unknown
+        self._hashing = hashing
+        self._cost = cost
+        self._tell_budget = tell_budget
+
+    @classmethod
+    async def open(
+        cls,
+        store: Store,
+        sealing: Sealing,
+        hashing: Hashing,
+        *,
+        cost: password.Cost = password.FLOOR,
+        tell_budget: bool = True,
+    ) -> Ratelock:
+        """`cost`: of passwords from now on. Replicas are given the same, or they hash each other's anew. `tell_budget`:
+        False, a caller whose budget is spent is answered as if it were wrong, in the same time; nothing is counted.
+
+        Raises SealingError: the store belongs to another key-encryption key; StoreError."""
+        keys = await root.load(store, sealing)
+        answers = await decoys.make(sealing, cost)
+        return cls(store, sealing, keys, answers, hashing, cost=cost, tell_budget=tell_budget)
+
+    # What callers do. All raise Forbidden and RequestError before anything is counted; BudgetSpent; KeyReusedError;
+    # StoreError; SealingError, after the attempt was counted.
+
+    async def check(self, caller: Caller, name: str, given: bytes, *, idempotency_key: str | None = None) -> bool:
+        """Whether it is the password. Raises Overloaded."""
+        password.check_length(given)
+        authorise(caller, "check", check_name(name, "a secret"))
+        with self._hashing.place():
+            secret = await self._admitted(caller, "check", name, [given], idempotency_key)
+            phc = await self._opened(secret)
+            verdict = await self._hashing.run(partial(password.verify, given, phc, self._keys.pepper, self._cost))
+            if verdict == "right, hash anew":
+                await self._hash_anew(secret, given)
+        return verdict != "wrong"
+
+    async def release(
+        self, caller: Caller, name: str, fields: Sequence[str], *, idempotency_key: str | None = None
+    ) -> dict[str, str]:
+        """Those of the fields that there are; for a name that nobody has, none. One attempt, however many fields."""
+        record.check_fields(fields)
+        authorise(caller, "release", check_name(name, "a secret"))
+        secret = await self._admitted(caller, "release", name, [each.encode() for each in fields], idempotency_key)
+        opened = await self._opened(secret)
+        return {} if decoys.is_decoy(secret) else record.release(opened, fields)
+
+    async def sign(self, caller: Caller, name: str, message: bytes, *, idempotency_key: str | None = None) -> bytes:
+        """Raises Forbidden after the attempt was counted, where no key that signs is called so."""
+        signature = await self._use(caller, "sign", name, message, idempotency_key)
+        if signature is None:
+            raise may_not(caller, "sign", name)
+        return signature
+
+    async def mac(self, caller: Caller, name: str, message: bytes, *, idempotency_key: str | None = None) -> bytes:
+        """Raises Forbidden after the attempt was counted, where no key that makes MACs is called so."""
+        code = await self._use(caller, "mac", name, message, idempotency_key)
+        if code is None:
+            raise may_not(caller, "mac", name)
+        return code
+
+    async def decrypt(
+        self, caller: Caller, name: str, ciphertext: bytes, *, idempotency_key: str | None = None
+    ) -> bytes:
+        """Raises RequestError after the attempt was counted, where the ciphertext was not made for a key
+        of this name."""
+        plaintext = await self._use(caller, "decrypt", name, ciphertext, idempotency_key)
+        if plaintext is None:
+            raise RequestError(
+                f"the ciphertext does not open with {name}", remedy="encrypt with its public key, by its algorithm"
+            )
+        return plaintext
+
+    async def authenticate_token(self, token: str) -> Caller | None:
+        """None: unknown, revoked or expired."""
+        digest = tokens.digest(token)
+        stored = None if digest is None else await self._store.token(digest)
+        if stored is None or stored.expires <= await self._store.now():
+            return None
+        operations = stored.operations if stored.role == "caller" else None
+        return Caller(stored.identity, stored.role, operations, stored.secrets)
+
+    # What owners do. All raise Forbidden; RequestError; StoreError. All are in the log, but for reading the log itself,
+    # which whoever follows it would fill by that.
+
+    async def add_password(
+        self, owner: Caller, name: str, given: bytes, secret_class: str = "", *, replace: bool = False
+    ) -> None:
+        """Raises ConflictError: there is such a secret, or, to be replaced, none of this kind; Overloaded."""
+        authorise_owner(owner)
+        with self._hashing.place():
+            phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))
+        await self._add(owner, SecretView(name, "password", secret_class, None), phc, replace)
+
+    async def add_record(
+        self, owner: Caller, name: str, fields: Mapping[str, str], secret_class: str = "", *, replace: bool = False
+    ) -> None:
+        """Raises ConflictError, as `add_password` does."""
+        authorise_owner(owner)
+        await self._add(owner, SecretView(name, "record", secret_class, None), record.encode(fields), replace)
+
+    async def add_key(
+        self, owner: Caller, name: str, algorithm: str, secret_class: str = "", *, replace: bool = False
+    ) -> str | None:
+        """The public key, PEM; None for an algorithm without. Raises ConflictError, as `add_password` does."""
+        authorise_owner(owner)
+        made = await self._hashing.run(partial(key.generate, algorithm))
+        await self._add(owner, SecretView(name, "key", secret_class, made.public), made.opened, replace)
+        return made.public
+
+    async def remove(self, owner: Caller, name: str) -> None:
+        """Raises UnknownSecret."""
+        authorise_owner(owner)
+        act = OwnerAct(owner.identity, "secret.remove", check_name(name, "a secret"))
+        if not await self._store.remove_secret(name, act):
+            raise UnknownSecret.named(name)
+
+    async def list_secrets(self, owner: Caller) -> Sequence[SecretView]:
+        authorise_owner(owner)
+        await self._store.append(OwnerAct(owner.identity, "secret.list", "all"))
+        return [
+            SecretView(stored.name, stored.kind, stored.secret_class, stored.public)
+            for stored in await self._store.secrets()
+            if stored.name != root.NAME
+        ]
+
+    async def budget(self, owner: Caller, meter: Meter) -> StoredBudget | None:
+        """None: none of its own."""
+        authorise_owner(owner)
+        await self._store.append(OwnerAct(owner.identity, "budget.read", _subject(meter)))
+        return await self._store.budget(meter)
+
+    async def budgets(self, owner: Caller) -> Sequence[StoredBudget]:
+        authorise_owner(owner)
+        await self._store.append(OwnerAct(owner.identity, "budget.list", "all"))
+        return await self._store.budgets()
+
+    async def set_budget(self, owner: Caller, meter: Meter, budget: Budget | None) -> StoredBudget | None:
+        """What holds, and what will. At once where it tightens; where it loosens, after the former budget's delay."""
+        authorise_owner(owner)
+        event = "budget.remove" if budget is None else "budget.set"
+        act = OwnerAct(owner.identity, event, _subject(meter), "" if budget is None else _told(budget))
+        return await self._store.set_budget(meter, budget, act)
+
+    async def make_token(
+        self,
+        owner: Caller,
+        identity: str,
+        role: Role,
+        operations: frozenset[Operation],
+        secrets: tuple[str, ...],
+        expires_in: float,
+    ) -> str:
+        """Shown once. `expires_in`: seconds. An owner's has neither operations nor secrets to be narrowed to: who adds
+        tokens could add a wider one."""
+        authorise_owner(owner)
+        check_name(identity, "a caller")
+        if role == "owner" and (operations or secrets not in {(), ("*",)}):
+            raise RequestError("an owner's token has no scope", remedy="leave operations and secrets out")
+        if role == "caller" and not (operations and secrets):
+            raise RequestError("a caller's token is for no operation, or no secret", remedy="name some of both")
+        for pattern in secrets:
+            check_pattern(pattern)
+        return await self._make_token(owner.identity, identity, role, operations, secrets or ("*",), expires_in)
+
+    async def revoke_token(self, owner: Caller, digest: bytes) -> None:
+        """Raises UnknownToken."""
+        authorise_owner(owner)
+        if not await self._store.remove_token(digest, OwnerAct(owner.identity, "token.revoke", digest.hex())):
+            raise UnknownToken("no token has this digest", remedy="see the log for the tokens that were made")
+
+    async def bootstrap(self, expires_in: float = LONGEST_TOKEN_LIFE) -> str | None:
+        """The first owner's token, for a store that nobody has used yet; else None. Not asked by anybody: for who
+        starts the service, and so holds store and key."""
+        async for entry in self._store.entries():
+            # Only owners do anything before there are callers, and the first owner's token is the first thing made.
+            if entry.actor != root.SERVICE or entry.event == "token.make":
+                return None
+        return await self._make_token(root.SERVICE, "owner", "owner", frozenset(), ("*",), expires_in)
+
+    async def reseal(self, owner: Caller) -> int:
+        """How many secrets were sealed anew under the key that seals now: all that were not. Raises SealingError."""
+        authorise_owner(owner)
+        await self._store.append(OwnerAct(owner.identity, "secret.reseal", "all"))
+        return await rotation.reseal(self._store, self._sealing)
+
+    def log(self, owner: Caller, first: int = 1) -> AsyncIterator[LogEntry]:
+        authorise_owner(owner)
+        return self._store.entries(first)
+
+    async def _admitted(
+        self, caller: Caller, operation: Operation, name: str, content: Sequence[bytes], idempotency_key: str | None
+    ) -> StoredSecret:
+        """What to answer from, once the attempt has been counted: the secret, or a decoy."""
+        digest = b""
+        if idempotency_key is not None:
+            check_idempotency_key(idempotency_key)
+            digest = self._request_digest(operation, name, content)
+        stored = await self._store.secret(name)
+        meters = [Meter("all"), Meter("caller", caller.identity), Meter("secret", name)]
+        if stored is not None and stored.secret_class:
+            meters.append(Meter("class", stored.secret_class))
+        attempt = Attempt(caller.identity, operation, name, tuple(meters), idempotency_key, digest)
+        match await self._store.admit(attempt):
+            case Admitted():
+                fits = stored is not None and stored.kind == _KIND[operation]
+                return stored if stored is not None and fits else self._decoys[operation]
+            case Spent(meter, limit, retry_after):
+                if self._tell_budget:
+                    raise BudgetSpent(meter, limit, retry_after / 1e6)
+                return self._decoys[operation]
+            case KeyReused():
+                raise KeyReusedError
+            case other:
+                assert_never(other)
+
+    async def _opened(self, secret: StoredSecret) -> bytes:
+        return await self._sealing.open(secret.sealed, Label(secret.name, secret.kind, secret.version))
+
+    async def _use(
+        self, caller: Caller, operation: Operation, name: str, message: bytes, idempotency_key: str | None
+    ) -> bytes | None:
+        key.check_message(message)
+        authorise(caller, operation, check_name(name, "a secret"))
+        secret = await self._admitted(caller, operation, name, [message], idempotency_key)
+        answer = key.use(await self._opened(secret), operation, message)
+        return None if decoys.is_decoy(secret) else answer
+
+    async def _hash_anew(self, secret: StoredSecret, given: bytes) -> None:
+        phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))
+        # The answer is known. Where the store is away, the next right password does it.
+        with contextlib.suppress(StoreError):
+            await rotation.seal_anew(self._store, self._sealing, secret, phc)
+
+    async def _add(self, owner: Caller, secret: SecretView, opened: bytes, replace: bool) -> None:
+        check_name(secret.name, "a secret")
+        if secret.secret_class:
+            check_name(secret.secret_class, "a class")
+        former = await self._store.secret(secret.name) if replace else None
+        if replace and (former is None or former.kind != secret.kind):
+            raise ConflictError(f"there is no {secret.kind} {secret.name} to replace", remedy="add it")
+        version = 1 if former is None else former.version + 1
+        sealed = await self._sealing.seal(opened, Label(secret.name, secret.kind, version))
+        await self._store.put_secret(
+            StoredSecret(secret.name, secret.kind, secret.secret_class, sealed, secret.public, version),
+            OwnerAct(
+                owner.identity,
+                "secret.add" if former is None else "secret.replace",
+                secret.name,
+                f"{secret.kind} class={secret.secret_class}",
+            ),
+            expected_version=None if former is None else former.version,
+        )
+
+    async def _make_token(
+        self,
+        actor: str,
+        identity: str,
+        role: Role,
+        operations: frozenset[Operation],
+        secrets: tuple[str, ...],
+        expires_in: float,
+    ) -> str:
+        if not 0 < expires_in <= LONGEST_TOKEN_LIFE:
+            raise RequestError(f"a token for {expires_in:g} s", remedy="choose up to ten years")
+        token = tokens.new_token()
+        digest = tokens.digest(token)
+        assert digest is not None
+        expires = await self._store.now() + int(expires_in * 1e6)
+        scope = f"{role} operations={','.join(sorted(operations))} secrets={','.join(secrets)} expires={expires}"
+        await self._store.put_token(
+            StoredToken(digest, identity, role, operations, secrets, expires),
+            OwnerAct(actor, "token.make", identity, f"{digest.hex()} {scope}"),
+        )
+        return token
+
+    def _request_digest(self, operation: Operation, name: str, content: Sequence[bytes]) -> bytes:
+        # Each part behind its length: one text for one request.
+        request = hmac.new(self._keys.requests, digestmod=hashlib.sha256)
+        for part in (operation.encode(), name.encode(), *content):
+            request.update(len(part).to_bytes(8, "big") + part)
+        return request.digest()
+
+
+def _subject(meter: Meter) -> str:
+    """Raises RequestError: of a name that nobody can have."""
+    if meter.kind == "all":
+        if meter.name:
+            raise RequestError("the budget of all has no name", remedy="leave it out")
+        return "all"
+    return f"{meter.kind}:{check_name(meter.name, f'a {meter.kind}')}"
+
+
+def _told(budget: Budget) -> str:
+    limits = " and ".join(f"{limit.count}/{limit.window / 1e6:g}s" for limit in budget.limits)
+    return f"{limits} loosening-delay={budget.loosening_delay / 1e6:g}s"
