@@ -1,5 +1,5 @@
-"""The settings of `ratelock serve`: one list, of which flags, RATELOCK_* of the environment, a TOML file and the table in
-docs/ratelock.md are made. A flag goes before the environment, the environment before the file.
+"""The settings of `ratelock serve`: one list, of which flags, RATELOCK_* of the environment, a TOML file and the table
+of docs/ratelock.md are made. A flag goes before the environment, the environment before the file.
 
 What else is called RATELOCK_ is left alone: for a service named `ratelock` Kubernetes sets RATELOCK_PORT,
 RATELOCK_SERVICE_HOST and more, so that no setting may have such a name.
@@ -37,6 +37,27 @@ class Settings:
             "The key-encryption key: file:PATH, environment:NAME, kms:KEY, vault:KEY",
             reason="a file apart from the store, so that a stolen store is not enough",
         ),
+    )
+    former_keys: str = field(
+        default="",
+        metadata=_about(
+            "Key-encryption keys that open and do not seal, with commas between: while keys are rotated",
+            reason="none: no rotation is under way",
+        ),
+    )
+    password_memory: int = field(
+        default=65_536, metadata=_about("Argon2id's memory", unit="KiB", reason="RFC 9106, 4, second recommendation")
+    )
+    password_iterations: int = field(
+        default=3, metadata=_about("Argon2id's passes; the same for all replicas", unit="passes", reason="as above")
+    )
+    password_lanes: int = field(default=4, metadata=_about("Argon2id's lanes", unit="lanes", reason="as above"))
+    password_threads: int = field(
+        default=2,
+        metadata=_about("Passwords hashed at once", unit="threads", reason="128 MiB of memory; at most the CPUs"),
+    )
+    password_waiting: int = field(
+        default=64, metadata=_about("Checks that wait for a thread", unit="checks", reason="a few seconds' worth")
     )
     listen: str = field(
         default="127.0.0.1:8750",
@@ -119,7 +140,10 @@ class Settings:
             raise RequestError("tls-certificate and tls-key go together", remedy="give both, or neither")
         if self.client_ca is not None and self.tls_certificate is None:
             raise RequestError("client-ca asks for certificates without TLS", remedy="give tls-certificate and tls-key")
-        for name in ("body_limit", "request_timeout", "keep_alive_timeout", "stop_timeout", "most_requests"):
+        for name in (
+            "password_memory", "password_iterations", "password_lanes", "password_threads", "password_waiting",
+            "body_limit", "request_timeout", "keep_alive_timeout", "stop_timeout", "most_requests",
+        ):  # fmt: skip
             if not 0 < getattr(self, name) <= 1_000_000_000:
                 raise RequestError(f"{flag_of(name)} must be above 0", remedy="leave it out for the default")
 

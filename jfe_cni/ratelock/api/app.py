@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.api import budgets, health, log, operations, problems, secrets, tokens
+from jfe_cni.ratelock.api.answers import response
 from jfe_cni.ratelock.api.authentication import Authentication, Identities
 from jfe_cni.ratelock.api.boundary import Boundary
 from jfe_cni.ratelock.api.health import Readiness
@@ -77,7 +78,7 @@ async def _fault(_request: Request, error: Exception) -> Response:
     problem = problems.problem_of(error)
     if problem.type.status >= 500:
         _log.error("%s: %s", problem.type.name, error.message)
-    return problems.response(problem)
+    return response(problem)
 
 
 async def _unfit(_request: Request, error: Exception) -> Response:
@@ -85,8 +86,8 @@ async def _unfit(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [(_pointer(each["loc"]), str(each["msg"])) for each in error.errors()]
     if any(each["type"] == "json_invalid" for each in error.errors()):
-        return problems.response(Problem(problems.MALFORMED, "the body is no JSON"))
-    return problems.response(problems.unfit(faults))
+        return response(Problem(problems.MALFORMED, "the body is no JSON"))
+    return response(problems.unfit(faults))
 
 
 def _pointer(place: tuple[str | int, ...]) -> str:
@@ -100,9 +101,9 @@ def _pointer(place: tuple[str | int, ...]) -> str:
 async def _refusal(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = _OF_STATUS.get(error.status_code, problems.INTERNAL if error.status_code >= 500 else problems.MALFORMED)
-    return problems.response(Problem(kind, headers=dict(error.headers or {})))
+    return response(Problem(kind, headers=dict(error.headers or {})))
 
 
 async def _failure(_request: Request, _error: Exception) -> Response:
     """A defect of ours. Starlette raises the error on to the server, whose log says where."""
-    return problems.response(Problem(problems.INTERNAL))
+    return response(Problem(problems.INTERNAL))

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.api import problems
+from jfe_cni.ratelock.api.answers import response
 from jfe_cni.ratelock.api.authentication import Authentication
 from jfe_cni.ratelock.api.metrics import Metrics, outcome_of
 from jfe_cni.ratelock.api.problems import Problem
@@ -68,10 +69,10 @@ class Boundary:
             async with asyncio.timeout(self._settings.request_timeout):
                 body = await self._admitted(scope, receive)
         except _Refused as refused:
-            await problems.response(refused.problem)(scope, receive, answer)
+            await response(refused.problem)(scope, receive, answer)
             return
         except TimeoutError:
-            await problems.response(Problem(problems.SLOW))(scope, receive, answer)
+            await response(Problem(problems.SLOW))(scope, receive, answer)
             return
         try:
             async with asyncio.timeout(self._settings.request_timeout):
@@ -79,7 +80,7 @@ class Boundary:
         except TimeoutError:
             if answer.status:
                 raise
-            await problems.response(Problem(problems.TIMEOUT))(scope, receive, answer)
+            await response(Problem(problems.TIMEOUT))(scope, receive, answer)
 
     async def _admitted(self, scope: Scope, receive: Receive) -> bytes:
         """The body, and the caller in the scope's state. Raises _Refused."""

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import JSONResponse
 
+from jfe_cni.ratelock.api.answers import response
 from jfe_cni.ratelock.api.dependencies import CallerGiven, ServiceGiven, responses
 from jfe_cni.ratelock.api.models import BudgetAnswer, BudgetModel, BudgetsAnswer, Name
 from jfe_cni.ratelock.api.problems import NO_RESOURCE, Problem
-from jfe_cni.ratelock.api.problems import response as problem_response
 from jfe_cni.ratelock.api.service import Service
 from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.budgets import Meter
@@ -85,4 +85,4 @@ async def _remove(owner: Caller, service: Service, meter: Meter) -> Response:
 
 
 def _none_set() -> Response:
-    return problem_response(Problem(NO_RESOURCE, "no budget is set here"))
+    return response(Problem(NO_RESOURCE, "no budget is set here"))

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from jfe_cni.errors import JfeError
-from jfe_cni.ratelock.api import metrics, problems
+from jfe_cni.ratelock.api import metrics
+from jfe_cni.ratelock.api.answers import response
 from jfe_cni.ratelock.api.problems import FORBIDDEN, Problem, problem_of
 
 router = APIRouter(include_in_schema=False)
@@ -48,7 +49,7 @@ async def readyz(request: Request) -> Response:
     try:
         await request.app.state.readiness.look()
     except JfeError as error:
-        return problems.response(problem_of(error))
+        return response(problem_of(error))
     return JSONResponse({"status": "ready"})
 
 
@@ -57,5 +58,5 @@ async def metrics_text(request: Request) -> Response:
     """For owners; for everybody on the address `metrics_listen`, which is for nobody else."""
     caller = getattr(request.state, "caller", None)
     if caller is not None and caller.role != "owner":
-        return problems.response(Problem(FORBIDDEN, "metrics are for owners", "read them at metrics_listen"))
+        return response(Problem(FORBIDDEN, "metrics are for owners", "read them at metrics_listen"))
     return Response(request.app.state.metrics.text(), media_type=metrics.CONTENT_TYPE)

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from jfe_cni.ratelock.api.dependencies import CallerGiven, ServiceGiven, responses
-from jfe_cni.ratelock.api.models import EntryAnswer, LogAnswer
+from jfe_cni.ratelock.api.models import EntryAnswer, LogAnswer, VerificationAnswer
+from jfe_cni.ratelock.log import verify
 
 router = APIRouter(prefix="/v1/log", tags=["log"])
 First = Annotated[int, Query(ge=1, le=2**63 - 1, description="The number of the first entry.")]
@@ -24,3 +25,10 @@ async def read(owner: CallerGiven, service: ServiceGiven, first: First = 1, most
             return LogAnswer(entries=found, next=entry.number)
         found.append(EntryAnswer.of(entry))
     return LogAnswer(entries=found, next=None)
+
+
+@router.get("/verification", name="log-verify", responses=responses())
+async def verification(owner: CallerGiven, service: ServiceGiven) -> VerificationAnswer:
+    """Whether the chain holds, and where not. Who trusts the service no further than the log verifies the entries
+    itself, with checkpoints kept elsewhere: `ratelock log verify`."""
+    return VerificationAnswer.of(await verify(service.log(owner)))

@@ -20,6 +20,7 @@ from pydantic import (
 
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.budgets import LONGEST_WINDOW, MOST_COUNT, MOST_LIMITS, Budget, Limit, MeterKind
+from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.names import check_name
 from jfe_cni.ratelock.store import LogEntry, Operation, Role, SecretKind, StoredBudget
 
@@ -40,8 +41,8 @@ def _named(name: str) -> str:
 NAME_SCHEMA = {"type": "string", "pattern": NAME_PATTERN, "minLength": 1, "maxLength": 255}
 Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(_named), WithJsonSchema(NAME_SCHEMA)]
 Scope = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@:/+-]{0,254})?\*?$", max_length=256)]
-FieldName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-Secret = Annotated[SecretStr, Field(max_length=65_536)]
+FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,127}$")]
+Password = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 Algorithm = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]
 Binary = Annotated[
     bytes,
@@ -55,7 +56,7 @@ class Model(BaseModel):
 
 
 class CheckRequest(Model):
-    password: Secret
+    password: Password
 
 
 class CheckAnswer(Model):
@@ -105,7 +106,7 @@ class _NewSecret(Model):
 
 class NewPassword(_NewSecret):
     kind: Literal["password"]
-    password: Secret
+    password: Password
 
 
 class NewRecord(_NewSecret):
@@ -180,7 +181,7 @@ class BudgetsAnswer(Model):
 
 
 class TokenRequest(Model):
-    """Of a caller; `operations` left out: all. `secrets`: names, or prefixes that end in `*`. An owner's has no scope."""
+    """Of a caller; `operations` left out: all. `secrets`: names, or prefixes that end in `*`. An owner has no scope."""
 
     identity: Name
     role: Role
@@ -229,10 +230,24 @@ class LogAnswer(Model):
     next: int | None
 
 
+class BreakAnswer(Model):
+    """`number`: the entry that is damaged, missing or too many; `last`: of the stretch where it must lie."""
+
+    number: int
+    last: int
+    damage: str
+
+
 class VerificationAnswer(Model):
-    """`first_fault`: the number of the first entry that does not hold."""
+    """`entries`: how many are as they were written, from the first on. `head`: hash of the last of them."""
 
     intact: bool
     entries: int
-    first_fault: int | None
-    reason: str
+    head: str
+    broken: BreakAnswer | None
+
+    @classmethod
+    def of(cls, verdict: LogVerdict) -> VerificationAnswer:
+        found = verdict.broken
+        broken = None if found is None else BreakAnswer(number=found.number, last=found.last, damage=found.damage)
+        return cls(intact=found is None, entries=verdict.entries, head=verdict.head.hash.hex(), broken=broken)

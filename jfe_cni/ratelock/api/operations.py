@@ -18,6 +18,8 @@ from jfe_cni.ratelock.api.models import (
     ReleaseRequest,
     SignAnswer,
 )
+from jfe_cni.ratelock.api.service import Certifying
+from jfe_cni.ratelock.faults import Forbidden
 
 router = APIRouter(prefix="/v1/secrets/{name:path}", tags=["operations"], responses=responses(404, 409, 429))
 
@@ -74,4 +76,6 @@ async def certify(
     name: SecretName, asked: CertifyRequest, caller: CallerGiven, service: ServiceGiven, key: IdempotencyKey
 ) -> CertifyAnswer:
     """A certificate for a request (PKCS#10, PEM) of this node, by an authority's key."""
+    if not isinstance(service, Certifying):
+        raise Forbidden("no key here is an authority's", remedy="ask a service that signs certificates")
     return CertifyAnswer(certificates=await service.certify(caller, name, asked.csr, asked.node, idempotency_key=key))

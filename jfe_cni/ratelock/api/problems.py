@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): the one form of every error, and the list of their types. Pure but for the last function.
+"""Problem details (RFC 9457): the one form of every error, and the list of their types. Pure.
 
 Types are `tag` URIs (RFC 4151): names, not addresses; they stay. A spent budget has the type that the draft of the
 RateLimit fields registers (draft-ietf-httpapi-ratelimit-headers-10, section 7), with `violated-policies`.
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-
-from starlette.responses import JSONResponse
 
 from jfe_cni.errors import ConflictError, JfeError, RequestError
 from jfe_cni.ratelock.api.headers import Headers, rate_limit_headers
@@ -87,7 +85,7 @@ _TYPE_OF: tuple[tuple[type[JfeError], ProblemType], ...] = (
     (KeyUnreachable, KEY_AWAY),
     (SealingError, SEALING),
 )
-_HEADERS_OF: Mapping[ProblemType, Headers] = {
+HEADERS_OF: Mapping[ProblemType, Headers] = {
     UNAUTHENTICATED: CHALLENGE,
     STORE: SOON,
     KEY_AWAY: SOON,
@@ -119,7 +117,7 @@ def problem_of(error: JfeError) -> Problem:
         return _spent(error)
     # What the store or the keys say of their troubles is for the log, not for whoever calls.
     told = kind.status < HTTPStatus.INTERNAL_SERVER_ERROR
-    return Problem(kind, error.message if told else "", error.remedy if told else "", {}, _HEADERS_OF.get(kind, {}))
+    return Problem(kind, error.message if told else "", error.remedy if told else "")
 
 
 def _spent(error: BudgetSpent) -> Problem:
@@ -141,11 +139,6 @@ def unfit(faults: Sequence[tuple[str, str]]) -> Problem:
     """`faults`: JSON pointers into the body (or names of parameters) and what is wrong; never the value that came."""
     errors = [{"pointer": pointer, "detail": detail} for pointer, detail in faults]
     return Problem(UNFIT, "; ".join(f"{pointer}: {detail}" for pointer, detail in faults), "", {"errors": errors})
-
-
-def response(problem: Problem) -> JSONResponse:
-    headers = {**_HEADERS_OF.get(problem.type, {}), **problem.headers}
-    return JSONResponse(problem.document(), problem.type.status, headers, media_type=MEDIA_TYPE)
 
 
 def types_table() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.budgets import Budget, Meter
@@ -22,9 +22,7 @@ class SecretView(Protocol):
 
 
 class Service(Protocol):
-    async def check(
-        self, caller: Caller, name: str, given: bytes, *, idempotency_key: str | None = None
-    ) -> bool: ...
+    async def check(self, caller: Caller, name: str, given: bytes, *, idempotency_key: str | None = None) -> bool: ...
     async def release(
         self, caller: Caller, name: str, fields: Sequence[str], *, idempotency_key: str | None = None
     ) -> dict[str, str]: ...
@@ -33,9 +31,6 @@ class Service(Protocol):
     async def decrypt(
         self, caller: Caller, name: str, ciphertext: bytes, *, idempotency_key: str | None = None
     ) -> bytes: ...
-    async def certify(
-        self, caller: Caller, name: str, csr_pem: str, node: str, *, idempotency_key: str | None = None
-    ) -> str: ...
     async def add_password(self, owner: Caller, name: str, given: bytes, secret_class: str = "") -> None: ...
     async def add_record(self, owner: Caller, name: str, fields: Mapping[str, str], secret_class: str = "") -> None: ...
     async def add_key(self, owner: Caller, name: str, algorithm: str, secret_class: str = "") -> str | None: ...
@@ -56,3 +51,12 @@ class Service(Protocol):
     async def revoke_token(self, owner: Caller, digest: bytes) -> None: ...
     async def authenticate_token(self, token: str) -> Caller | None: ...
     def log(self, owner: Caller, first: int = 1) -> AsyncIterator[LogEntry]: ...
+
+
+@runtime_checkable
+class Certifying(Protocol):
+    """A service whose keys include an authority's."""
+
+    async def certify(
+        self, caller: Caller, name: str, csr_pem: str, node: str, *, idempotency_key: str | None = None
+    ) -> str: ...

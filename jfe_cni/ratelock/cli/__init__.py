@@ -1,0 +1,1 @@
+"""`ratelock` on the command line: a file a verb."""
