@@ -1,0 +1,57 @@
+"""Where ratelock keeps what it counts and guards; which one is said by a URL."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from jfe_cni.errors import RequestError
+from jfe_cni.ratelock.store import Store
+from jfe_cni.ratelock.stores.clock import Clock, MachineClock, ServerClock, this_machine
+from jfe_cni.ratelock.stores.engines import make_private, reader, writer
+from jfe_cni.ratelock.stores.ledger import store_error
+from jfe_cni.ratelock.stores.sql import SqlStore
+from jfe_cni.ratelock.stores.upgrade import upgrade
+
+
+async def open_store(url: str, clock: Clock | None = None) -> Store:
+    """`sqlite:///PATH` (four slashes for an absolute one) or `postgresql://USER:PASSWORD@HOST/DATABASE`. An older
+    release's tables are brought up to date. `clock`: None, the one that suits the store.
+
+    Raises RequestError for another URL, and where the tables are a newer release's; StoreError where the database can't
+    be reached or refuses.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = URL.create("")
+    match parsed.get_backend_name():
+        case "sqlite":
+            return await _open_sql(parsed, clock or MachineClock(this_machine()))
+        case "postgresql":
+            return await _open_sql(parsed, clock or ServerClock())
+        case _:
+            # Not the URL itself: it may have a password in it.
+            raise RequestError(
+                "the store's URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
+            )
+
+
+async def _open_sql(url: URL, clock: Clock) -> Store:
+    writing, reading = writer(url), reader(url)
+    try:
+        if url.get_backend_name() == "sqlite":
+            make_private(Path(url.database or ""))
+        await asyncio.to_thread(upgrade, writing)
+    except OSError as error:
+        raise RequestError(
+            f"{url.database} can't be opened: {error.strerror}", remedy="name a file in a folder that exists and is ours"
+        ) from error
+    except DBAPIError as error:
+        raise store_error(error) from error
+    store = SqlStore(writing, reading, clock)
+    await store.start()
+    return store

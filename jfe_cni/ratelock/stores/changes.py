@@ -1,0 +1,73 @@
+"""What owners change: each with its entry in the log, in one transaction."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, insert, select, update
+
+from jfe_cni.errors import ConflictError
+from jfe_cni.ratelock.budget_changes import changed
+from jfe_cni.ratelock.budgets import Budget, Meter
+from jfe_cni.ratelock.store import OwnerAct, StoredBudget, StoredSecret, StoredToken
+from jfe_cni.ratelock.stores.histories import Histories
+from jfe_cni.ratelock.stores.ledger import Transaction
+from jfe_cni.ratelock.stores.rows import token_columns
+from jfe_cni.ratelock.stores.schema import secrets, tokens
+
+
+def _version(transaction: Transaction, name: str) -> int | None:
+    return transaction.connection.execute(select(secrets.c.version).where(secrets.c.name == name)).scalar_one_or_none()
+
+
+def put_secret(transaction: Transaction, secret: StoredSecret, act: OwnerAct, expected_version: int | None) -> None:
+    found = _version(transaction, secret.name)
+    if found != expected_version:
+        raise ConflictError(
+            f"the secret {secret.name} is there already" if expected_version is None else f"{secret.name} has changed",
+            remedy="remove it first" if expected_version is None else "look at it again, then decide anew",
+        )
+    if found is None:
+        transaction.write(insert(secrets), [vars(secret)])
+    else:
+        transaction.write(update(secrets).where(secrets.c.name == secret.name), [vars(secret)])
+    transaction.append(act)
+
+
+def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int) -> bool:
+    if _version(transaction, name) != expected_version:
+        return False
+    columns = {"sealed": sealed, "version": expected_version + 1}
+    transaction.write(update(secrets).where(secrets.c.name == name), [columns])
+    return True
+
+
+def remove_secret(transaction: Transaction, name: str, act: OwnerAct) -> bool:
+    if _version(transaction, name) is None:
+        return False
+    transaction.write(delete(secrets).where(secrets.c.name == name), [{}])
+    transaction.append(act)
+    return True
+
+
+def set_budget(
+    transaction: Transaction, histories: Histories, meter: Meter, wanted: Budget | None, act: OwnerAct
+) -> StoredBudget | None:
+    history = histories.of(transaction, [meter])[meter]
+    kept = changed(meter, history.stored, wanted, transaction.now)
+    histories.set_budget(transaction, meter, kept)
+    transaction.append(act)
+    return kept
+
+
+def put_token(transaction: Transaction, token: StoredToken, act: OwnerAct) -> None:
+    """A token of the same digest is replaced."""
+    transaction.write(delete(tokens).where(tokens.c.digest == token.digest), [{}])
+    transaction.write(insert(tokens), [token_columns(token)])
+    transaction.append(act)
+
+
+def remove_token(transaction: Transaction, digest: bytes, act: OwnerAct) -> bool:
+    if transaction.connection.execute(select(tokens.c.digest).where(tokens.c.digest == digest)).first() is None:
+        return False
+    transaction.write(delete(tokens).where(tokens.c.digest == digest), [{}])
+    transaction.append(act)
+    return True

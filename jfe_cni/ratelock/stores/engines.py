@@ -1,0 +1,86 @@
+"""Connections to the two SQL databases, with commits that are durable when they return."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from jfe_cni.errors import RequestError
+
+# Milliseconds that SQLite waits for another process's transaction.
+_SQLITE_PATIENCE = 10_000
+READERS = 4
+
+# A replica that stops in the middle of a transaction (its host is gone, or stands still) holds all others up for that
+# long at most. Nothing that was answered may be lost, whatever the server's default.
+_POSTGRESQL_SESSION = (
+    "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c statement_timeout=30s"
+)
+# Seconds until a server that has vanished from the network is given up.
+_POSTGRESQL_CONNECTION = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def writer(url: URL) -> Engine:
+    """For the one thread that writes. On SQLite BEGIN takes the write lock."""
+    if url.get_backend_name() == "sqlite":
+        engine = _sqlite(url)
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+    return _postgresql(url, pool_size=1)
+
+
+def reader(url: URL) -> Engine:
+    """For `READERS` threads that read, each statement for itself."""
+    engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url, pool_size=READERS)
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _postgresql(url: URL, pool_size: int) -> Engine:
+    url = url.set(drivername="postgresql+psycopg").update_query_dict({"options": _POSTGRESQL_SESSION}, append=True)
+    options = url.query["options"]
+    session = options if isinstance(options, str) else " ".join(options)
+    return create_engine(
+        url.update_query_dict({"options": session}),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=pool_size > 1,
+        hide_parameters=True,
+        connect_args=_POSTGRESQL_CONNECTION,
+    )
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database in {None, "", ":memory:"}:
+        raise RequestError("a store in memory forgets what was counted", remedy="name a file: sqlite:///PATH")
+    engine = create_engine(url.set(drivername="sqlite+pysqlite"), hide_parameters=True)
+    event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def make_private(path: Path) -> None:
+    """A new database is its owner's alone from its first byte on; its WAL takes the same mode."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def _set_up_sqlite(connection: DBAPIConnection, _: object) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    # The driver begins no transaction of its own: `_begin_immediate` does.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {_SQLITE_PATIENCE:d}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # Each commit is on the disk when it returns (sqlite.org/pragma.html#pragma_synchronous); NORMAL would lose some.
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
