@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -27,10 +28,12 @@ _FIRST_VERSION = 1
 @dataclass(frozen=True)
 class RootKeys:
     """`pepper`: Argon2's secret value. `requests`: what a request asked for is stored as an HMAC under this: a plain
-    digest of a password that was tried would be something to try passwords on."""
+    digest of a password that was tried would be something to try passwords on. `checkpoints`: signs those of the
+    log."""
 
     pepper: bytes = field(repr=False)
     requests: bytes = field(repr=False)
+    checkpoints: Ed25519PrivateKey = field(repr=False)
 
 
 async def load(store: Store, sealing: Sealing) -> RootKeys:
@@ -48,7 +51,11 @@ async def load(store: Store, sealing: Sealing) -> RootKeys:
             root = await _read(store, sealing)
             if root is None:
                 raise StoreError("the store has a root key that it does not show", remedy="see its log") from error
-    return RootKeys(pepper=_derive(root, b"pepper"), requests=_derive(root, b"requests"))
+    return RootKeys(
+        pepper=_derive(root, b"pepper"),
+        requests=_derive(root, b"requests"),
+        checkpoints=Ed25519PrivateKey.from_private_bytes(_derive(root, b"checkpoints")),
+    )
 
 
 async def _read(store: Store, sealing: Sealing) -> bytes | None:

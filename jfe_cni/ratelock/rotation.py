@@ -40,7 +40,7 @@ async def seal_anew(store: Store, sealing: Sealing, stored: StoredSecret, opened
     went meanwhile: then whoever changed it has sealed it."""
     if opened is None:
         opened = await sealing.open(stored.sealed, Label(stored.name, stored.kind, stored.version))
-    sealed = await sealing.seal(opened, Label(stored.name, stored.kind, stored.version))
+    sealed = await sealing.seal(opened, Label(stored.name, stored.kind, stored.version + 1))
     return await store.reseal(stored.name, sealed, expected_version=stored.version)
 
 

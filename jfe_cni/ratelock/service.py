@@ -14,11 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from jfe_cni.errors import ConflictError, RequestError
 from jfe_cni.ratelock import decoys, root, rotation, tokens
 from jfe_cni.ratelock.authorisation import Caller, authorise, authorise_owner, check_pattern, may_not
 from jfe_cni.ratelock.budgets import Budget, Meter
-from jfe_cni.ratelock.faults import BudgetSpent, KeyReusedError, StoreError, UnknownSecret, UnknownToken
+from jfe_cni.ratelock.checkpoints import Checkpoint, verify_against
+from jfe_cni.ratelock.checkpoints import sign as sign_checkpoint
+from jfe_cni.ratelock.faults import BudgetSpent, KeyReusedError, SealingError, StoreError, UnknownSecret, UnknownToken
+from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.names import check_idempotency_key, check_name
 from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.secrets import key, password, record
@@ -247,7 +252,9 @@ class Ratelock:
     async def revoke_token(self, owner: Caller, digest: bytes) -> None:
         """Raises UnknownToken."""
         authorise_owner(owner)
-        if not await self._store.remove_token(digest, OwnerAct(owner.identity, "token.revoke", digest.hex())):
+        if len(digest) != tokens.DIGEST_SIZE or not await self._store.remove_token(
+            digest, OwnerAct(owner.identity, "token.revoke", digest.hex())
+        ):
             raise UnknownToken("no token has this digest", remedy="see the log for the tokens that were made")
 
     async def bootstrap(self, expires_in: float = LONGEST_TOKEN_LIFE) -> str | None:
@@ -268,6 +275,26 @@ class Ratelock:
     def log(self, owner: Caller, first: int = 1) -> AsyncIterator[LogEntry]:
         authorise_owner(owner)
         return self._store.entries(first)
+
+    async def verify_log(self, owner: Caller, checkpoints: Sequence[Checkpoint] = ()) -> LogVerdict:
+        """Of the whole log, against its chain and checkpoints that were kept elsewhere. Raises RequestError: a checkpoint
+        that this service has not signed."""
+        authorise_owner(owner)
+        return await verify_against(self._store.entries(), self._keys.checkpoints.public_key(), checkpoints)
+
+    async def checkpoint(self, owner: Caller) -> Checkpoint:
+        """Of the log's last entry, once all before it has been verified; to be kept where the store's holder can't reach.
+        Raises SealingError: the log is damaged."""
+        verdict = await self.verify_log(owner)
+        if verdict.broken is not None:
+            raise SealingError(f"the log is not as it was written: {verdict.broken}", remedy="see who can write there")
+        return sign_checkpoint(self._keys.checkpoints, verdict.head)
+
+    @property
+    def checkpoint_key(self) -> str:
+        """What verifies checkpoints, PEM: to be kept with them."""
+        public = self._keys.checkpoints.public_key()
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     async def _admitted(
         self, caller: Caller, operation: Operation, name: str, content: Sequence[bytes], idempotency_key: str | None

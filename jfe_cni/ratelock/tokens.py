@@ -11,6 +11,7 @@ import secrets
 _PREFIX = "rl_"
 _TOKEN = re.compile(r"rl_[A-Za-z0-9_-]{43}")
 _SIZE = 32
+DIGEST_SIZE = 32
 
 
 def new_token() -> str:

@@ -49,7 +49,8 @@ class KmsKey:
             answer: dict[str, Any] = await asyncio.to_thread(call, KeyId=self._arn, **arguments)
         except ClientError as error:
             code = error.response["Error"].get("Code", "an unknown error")
-            fault = KeyUnreachable if code in _PASSING else SealingError
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            fault = KeyUnreachable if code in _PASSING or status >= 500 else SealingError
             raise fault(
                 f"KMS refuses to {operation} with {self._arn}: {code}",
                 remedy="see that the key is enabled, and that this role may kms:Encrypt and kms:Decrypt with it",
@@ -65,9 +66,21 @@ def kms_key(arn: str, endpoint: str | None = None) -> KmsKey:
     """With the credentials that boto3 finds. Raises RequestError: no ARN, or boto3 is not installed."""
     try:
         import boto3
+        from botocore.config import Config
     except ImportError as error:
         raise RequestError("KMS needs boto3", remedy="pip install 'jfe-cni[aws]'") from error
 
     parts = arn.split(":")
     region = parts[3] if len(parts) > 3 else None
-    return KmsKey(boto3.client("kms", region_name=region, endpoint_url=endpoint), arn)
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=_READ_TIMEOUT,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+    )
+    return KmsKey(boto3.client("kms", region_name=region, endpoint_url=endpoint, config=config), arn)
+
+
+# Seconds, and tries. boto3's own are a minute each: an attempt that was counted would be answered to nobody.
+_CONNECT_TIMEOUT = 2
+_READ_TIMEOUT = 5
+_ATTEMPTS = 3

@@ -34,9 +34,11 @@ def release(record: bytes, fields: Sequence[str]) -> dict[str, str]:
     tells no more of the record than was asked for by name. Raises SealingError: no record."""
     try:
         stored = json.loads(record)
-        return {field: str(stored[field]) for field in fields if field in stored}
-    except (ValueError, TypeError) as error:
-        raise SealingError("what was opened as a record is none", remedy="remove the secret and add it anew") from error
+    except ValueError as error:
+        raise _not_a_record() from error
+    if not isinstance(stored, dict):
+        raise _not_a_record()
+    return {field: str(stored[field]) for field in fields if field in stored}
 
 
 def check_fields(fields: Sequence[str]) -> None:
@@ -49,3 +51,7 @@ def check_fields(fields: Sequence[str]) -> None:
                 f"a field can't be called {field[:40]!r}",
                 remedy="use up to 128 letters, digits and . _ @ : / + -, a letter or digit first",
             )
+
+
+def _not_a_record() -> SealingError:
+    return SealingError("what was opened as a record is none", remedy="remove the secret and add it anew")

@@ -71,7 +71,7 @@ class MachineClock:
         self._read = read
         self._trusted_absence = trusted_absence
 
-    def moment(self, last: Moment, server: Microseconds) -> Moment:  # noqa: ARG002
+    def moment(self, last: Moment, server: Microseconds) -> Moment:
         return advanced(last, self._read(), self._trusted_absence)
 
 
