@@ -25,6 +25,8 @@ from jfe_cni.ratelock.settings import Settings
 from jfe_cni.ratelock.structured_log import LOGGER
 
 _log = logging.getLogger(LOGGER)
+# `secrets` last: its path is the beginning of the operations'.
+_ROUTES = (operations, budgets, tokens, log, health, secrets)
 _OF_STATUS = {400: problems.MALFORMED, 404: problems.NO_RESOURCE, 405: problems.NO_METHOD}
 
 
@@ -48,9 +50,9 @@ def routed(service: Service, readiness: Readiness, metrics: Metrics) -> FastAPI:
     app.state.service = service
     app.state.readiness = readiness
     app.state.metrics = metrics
-    for each in (operations, budgets, tokens, log, health, secrets):
+    for each in _ROUTES:
         app.include_router(each.router)
-    described = describe(app)
+    described = describe(app.routes)
 
     @app.get("/openapi.json", include_in_schema=False, name="openapi")
     async def openapi() -> dict[str, Any]:
@@ -61,6 +63,14 @@ def routed(service: Service, readiness: Readiness, metrics: Metrics) -> FastAPI:
     app.add_exception_handler(HTTPException, _refusal)
     app.add_exception_handler(Exception, _failure)
     return app
+
+
+def description() -> dict[str, Any]:
+    """OpenAPI's document, as it is served."""
+    app = FastAPI()
+    for each in _ROUTES:
+        app.include_router(each.router)
+    return describe(app.routes)
 
 
 def probes(readiness: Readiness, metrics: Metrics) -> FastAPI:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from jfe_cni.errors import RequestError
+from jfe_cni.ratelock.authorisation import check_pattern
 from jfe_cni.ratelock.budgets import LONGEST_WINDOW, MOST_COUNT, MOST_LIMITS, Budget, Limit, MeterKind
 from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.names import check_name
@@ -38,9 +39,17 @@ def _named(name: str) -> str:
         raise ValueError(error.remedy) from error
 
 
+def _pattern(pattern: str) -> str:
+    try:
+        return check_pattern(pattern)
+    except RequestError as error:
+        raise ValueError(error.remedy) from error
+
+
 NAME_SCHEMA = {"type": "string", "pattern": NAME_PATTERN, "minLength": 1, "maxLength": 255}
+SCOPE_SCHEMA = {"type": "string", "pattern": rf"^\\*$|{NAME_PATTERN[:-1]}\\*?$", "minLength": 1, "maxLength": 256}
 Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(_named), WithJsonSchema(NAME_SCHEMA)]
-Scope = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@:/+-]{0,254})?\*?$", max_length=256)]
+Scope = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern), WithJsonSchema(SCOPE_SCHEMA)]
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,127}$")]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 Algorithm = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 DESCRIPTION = """Secrets and the rules for using them. Callers spend budgets; owners set them. Every error is a problem
 document (RFC 9457)."""
@@ -38,13 +39,13 @@ PROBLEM = {
 }
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
+def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     described = get_openapi(
         title="ratelock",
         version=version("jfe-cni"),
         openapi_version="3.1.0",
         description=DESCRIPTION,
-        routes=app.routes,
+        routes=routes,
     )
     components = described.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = PROBLEM

@@ -44,7 +44,9 @@ def _read_record(path: Path) -> dict[str, str]:
     try:
         fields = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise RequestError(f"the record in {path} can't be read: {error}", remedy="give a JSON object of texts") from error
+        raise RequestError(
+            f"the record in {path} can't be read: {error}", remedy="give a JSON object of texts"
+        ) from error
     if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
         raise RequestError(f"{path} has no record", remedy="give a JSON object of texts")
     return fields

@@ -39,7 +39,9 @@ def list_budgets(as_json: bool, **target: Any) -> None:
 @click.argument("kind", type=_KIND)
 @click.argument("name", required=False)
 @click.argument("limits")
-@click.option("--loosening-delay", default="0s", show_default=True, help="How long a change that lets more through waits.")
+@click.option(
+    "--loosening-delay", default="0s", show_default=True, help="How long a change that lets more through waits."
+)
 @target_options
 def set_budget(kind: MeterKind, name: str | None, limits: str, loosening_delay: str, **target: Any) -> None:
     """Set the budget of KIND NAME (or of all) to LIMITS, which hold at once: 3/10s, or 1/1s,1000/1d."""

@@ -46,5 +46,7 @@ def budget(text: str, loosening_delay: str) -> Budget:
 def meter(kind: MeterKind, name: str | None) -> Meter:
     """Raises RequestError."""
     if (kind == "all") != (name is None):
-        raise RequestError(f"{kind} {name or ''} is not counted", remedy="write all, or caller, class or secret and a name")
+        raise RequestError(
+            f"{kind} {name or ''} is not counted", remedy="write all, or caller, class or secret and a name"
+        )
     return Meter(kind, name or "")

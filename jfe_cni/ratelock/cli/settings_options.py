@@ -25,10 +25,16 @@ def settings_options(verb: Verb) -> Verb:
             help=f"{each.metadata['what']}. [{environment_name(each.name)}; default: {default}{unit}]",
         )(verb)
     return click.option(
-        "--config", type=click.Path(path_type=Path), envvar="RATELOCK_CONFIG", show_envvar=True, help="TOML file of these."
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar="RATELOCK_CONFIG",
+        show_envvar=True,
+        help="TOML file of these.",
     )(verb)
 
 
 def given_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """Raises RequestError."""
-    return read_settings({name: value for name, value in flags.items() if name != "config"}, environment, flags["config"])
+    return read_settings(
+        {name: value for name, value in flags.items() if name != "config"}, environment, flags["config"]
+    )

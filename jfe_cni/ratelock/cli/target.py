@@ -1,4 +1,4 @@
-"""Which service a verb speaks to, and as whom: RATELOCK_URL, RATELOCK_TOKEN and certificates, or what `serve --dev` left.
+"""Which service a verb speaks to, and as whom: RATELOCK_URL, RATELOCK_TOKEN, certificates; or what `serve --dev` left.
 
 A token is no option: whoever lists processes would read it.
 """
@@ -49,7 +49,9 @@ class DevService:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RequestError(f"{path} can't be read: {error}", remedy="remove it; `ratelock serve --dev` writes it") from error
+            raise RequestError(
+                f"{path} can't be read: {error}", remedy="remove it; `ratelock serve --dev` writes it"
+            ) from error
 
 
 def dev_file(environment: Mapping[str, str]) -> Path:
@@ -58,18 +60,23 @@ def dev_file(environment: Mapping[str, str]) -> Path:
     return Path(base, "ratelock", "dev.json")
 
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _option(name: str, what: str, kind: click.Path | None = None) -> Callable[[Verb], Verb]:
+    variable = "RATELOCK_" + name.replace("-", "_").upper()
+    return click.option(f"--{name}", type=kind, envvar=variable, show_envvar=True, help=what)
+
+
 def target_options(verb: Verb) -> Verb:
     for option in (
-        click.option("--url", envvar="RATELOCK_URL", show_envvar=True, help="http://, https://, or unix:PATH."),
-        click.option("--ca", type=_FILE, envvar="RATELOCK_CA", show_envvar=True, help="PEM file of the service's roots."),
-        click.option("--certificate", type=_FILE, envvar="RATELOCK_CERTIFICATE", show_envvar=True, help="Of this caller."),
-        click.option("--certificate-key", type=_FILE, envvar="RATELOCK_CERTIFICATE_KEY", show_envvar=True, help="Its key."),
+        _option("url", "http://, https://, or unix:PATH."),
+        _option("ca", "PEM file of the service's roots.", _FILE),
+        _option("certificate", "PEM file of this caller's certificates.", _FILE),
+        _option("certificate-key", "PEM file of their key.", _FILE),
     ):
         verb = option(verb)
     return verb
-
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def connected(
@@ -84,7 +91,8 @@ def connected(
         dev = DevService.read(path)
         if dev is None:
             raise RequestError(
-                f"no service is named, and {path} is not there", remedy="set RATELOCK_URL, or start `ratelock serve --dev`"
+                f"no service is named, and {path} is not there",
+                remedy="set RATELOCK_URL, or start `ratelock serve --dev`",
             )
         url, token = dev.url, token or (dev.owner if role == "owner" else dev.caller)
     try:
@@ -94,5 +102,7 @@ def connected(
             if certificate is not None:
                 verify.load_cert_chain(certificate, certificate_key)
     except (OSError, ssl.SSLError) as error:
-        raise RequestError(f"the certificates can't be used: {error}", remedy="give PEM files that belong together") from error
+        raise RequestError(
+            f"the certificates can't be used: {error}", remedy="give PEM files that belong together"
+        ) from error
     return Client(url, token=token, verify=verify)

@@ -28,7 +28,12 @@ def token() -> None:
 @click.option("--expires-in", default="30d", show_default=True, help="10s, 8h, 30d.")
 @target_options
 def make(
-    identity: str, role: Role, operations: tuple[Operation, ...], secrets: tuple[str, ...], expires_in: str, **target: Any
+    identity: str,
+    role: Role,
+    operations: tuple[Operation, ...],
+    secrets: tuple[str, ...],
+    expires_in: str,
+    **target: Any,
 ) -> None:
     """Make a token for IDENTITY, by which it is counted. It is shown this once; its digest revokes it."""
     seconds = given.duration(expires_in)
