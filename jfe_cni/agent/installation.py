@@ -64,9 +64,8 @@ class Installation:
         else:
             intent = self._namespace_intent(record.workload)
             await self._passed.read(record)
-            await self._cover.install_namespace(intent, record.namespace)
+            record.missing = await self._cover.install_namespace(intent, record.namespace)
             self._passed.began_anew([record])
-            record.missing = await self._cover.check_namespace(intent, record.namespace)
         record.loaded = True
         if record.missing:
             raise KernelError(f"the rules were loaded and are not there: {'; '.join(record.missing)}")
@@ -142,9 +141,9 @@ class Installation:
                 return ()
             for record in self._roster.host()[:1]:
                 await self._passed.read(record)
-            await self._cover.install_host(intent)
+            missing = await self._cover.install_host(intent)
             self._passed.began_anew(self._roster.host())
-            return await self._cover.check_host(intent)
+            return missing
 
     def _namespace_intent(self, workload: Workload) -> NamespaceIntent:
         if workload.listeners is None:

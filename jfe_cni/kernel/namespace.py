@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import threading
@@ -115,16 +116,18 @@ def check_is_network_namespace(descriptor: int, origin: str) -> None:
         raise RequestError(f"{origin} is a namespace of another kind", "name a network namespace: /proc/PID/ns/net")
 
 
-async def run_inside(namespace: Namespace, work: Callable[[], T]) -> T:
+async def run_inside(namespace: Namespace, work: Callable[[], T], interrupt: Callable[[], None] | None = None) -> T:
     """`work()` on a thread that has entered `namespace` and ends afterwards; what it raises is raised here.
 
-    A thread of its own, never one of a pool: a pool's thread would take the next work along into the namespace."""
+    A thread of its own, never one of a pool: a pool's thread would take the next work along into the namespace.
+    Cancelled, it calls `interrupt`, and waits for the end of `work` all the same: whoever undoes what was begun must
+    not be overtaken by it."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
     def settle(result: Callable[[], None]) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: None if done.cancelled() else result())
+            loop.call_soon_threadsafe(result)
 
     def enter_and_work() -> None:
         try:
@@ -137,7 +140,17 @@ async def run_inside(namespace: Namespace, work: Callable[[], T]) -> T:
             settle(lambda: done.set_result(value))
 
     threading.Thread(target=enter_and_work, name=f"inside {namespace.origin}", daemon=True).start()
-    return await done
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        if interrupt is not None:
+            interrupt()
+        while not done.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
+        # Asked for, so that it counts as seen.
+        done.exception()
+        raise
 
 
 def enter(namespace: Namespace) -> None:

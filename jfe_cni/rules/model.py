@@ -172,6 +172,15 @@ class HostIntent:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """Digests, in hexadecimal, of rules as they were wanted and of the table that the kernel made of them. While both
+    are the same, nobody has changed the rules since they were loaded, whoever loaded them."""
+
+    wanted: str
+    found: str
+
+
+@dataclass(frozen=True)
 class Ruleset:
     """One nft table as text; loading it replaces the table in one transaction. It is tagged with `workloads`."""
 
