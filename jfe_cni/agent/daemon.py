@@ -29,13 +29,14 @@ async def run(settings: Settings) -> None:
     logger = log.configure(settings.log_format)
     _require_root()
     stop = _stop_signals()
-    with listening.sole_agent(settings.state_dir):
+    with listening.sole_agent(settings.state_dir), contextlib.ExitStack() as closing:
         tree = CgroupTree.found()
         async with _cgroup_for_upgrader(tree, settings) as cgroup:
             nft = Nft()
             ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
             await ground.prove_rules_match(settings.packet_mark)
             node = _node(settings, cgroup, tree, nft, ground, logger)
+            closing.callback(node.close)
             await node.take_back()
         async with _served(settings, node, logger):
             logger.info("agent started", extra=fields(node=settings.node, socket=str(settings.socket)))
@@ -43,7 +44,7 @@ async def run(settings: Settings) -> None:
         if settings.on_exit == "remove":
             await node.release_all()
             await asyncio.to_thread(cgroup.remove)
-            _remove_files(settings)
+            node.forget()
     logger.info("agent ended", extra=fields(left=settings.on_exit))
 
 
@@ -121,11 +122,6 @@ def _require_root() -> None:
 
 def _upgrader_cgroup(settings: Settings) -> str:
     return f"jfe/{settings.node}/upgrader"
-
-
-def _remove_files(settings: Settings) -> None:
-    for path in (settings.state_file, settings.upgrader_socket):
-        path.unlink(missing_ok=True)
 
 
 def _now() -> datetime:

@@ -10,7 +10,7 @@ from jfe_cni.agent.directory import Address
 from jfe_cni.agent.messages import Listeners
 from jfe_cni.agent.objects import Mode, Shape, Target, WorkloadSettings
 from jfe_cni.errors import ConflictError
-from jfe_cni.rules.model import Cgroup, ConnectionTuple
+from jfe_cni.rules.model import Cgroup, ConnectionTuple, Proof
 
 
 class State(enum.Enum):
@@ -80,7 +80,8 @@ class Certificate:
 @dataclass(frozen=True)
 class Workload:
     """`listener_ports`: where a host workload listens; `lent_ports`: those of them that are sockets which others made
-    for it (socket activation). `cgroup`: of a host workload; `cgroup_number` only while it is there."""
+    for it (socket activation). `cgroup`: of a host workload; `cgroup_number` only while it is there. `proof`: of a
+    namespace's own rules, by which a later agent knows them again."""
 
     id: str
     target: Target
@@ -97,6 +98,7 @@ class Workload:
     listener_ports: tuple[int, ...] = ()
     lent_ports: tuple[int, ...] = ()
     bare: tuple[ConnectionTuple, ...] = ()
+    proof: Proof | None = None
     trouble: str | None = None
 
     @property

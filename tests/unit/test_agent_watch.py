@@ -11,7 +11,7 @@ import pytest
 from jfe_cni.agent.metrics import Metrics
 from jfe_cni.agent.objects import Target
 from jfe_cni.agent.roster import Record, Roster
-from jfe_cni.agent.state_file import SavedDirectory
+from jfe_cni.agent.state_file import StateFile
 from jfe_cni.agent.watch import Watch
 from jfe_cni.agent.workload import State, Workload
 from jfe_cni.errors import KernelError
@@ -66,7 +66,7 @@ def rules() -> Rules:
 
 @pytest.fixture
 def watch(record: Record, rules: Rules, tmp_path: Path) -> Watch:
-    roster = Roster(tmp_path / "workloads.json", SavedDirectory)
+    roster = Roster(StateFile(tmp_path / "workloads.db", logging.getLogger("jfe.test")))
     roster.add(record)
     return Watch(
         roster=roster,
