@@ -26,7 +26,7 @@ class Record:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # What of the rules was found missing when they were last looked at.
     missing: tuple[str, ...] = ()
-    # Whether this agent has loaded the rules itself. What a former agent loaded can't be compared with anything.
+    # Whether this agent has loaded the rules itself, or has proved that they are what a former agent loaded.
     loaded: bool = False
     # Whether its link is, or may be, closed. Kept here and not in the state: a new agent takes each link for closed.
     link_closed: bool = False
@@ -35,6 +35,8 @@ class Record:
     # Why its certificate could not be replaced, until one is.
     uncertified: str | None = None
     hazards: tuple[str, ...] = ()
+    # Whether something has happened in its namespace since its addresses were last looked at.
+    stirred: bool = True
     # As of when somebody last asked.
     passed: tuple[PassedReport, ...] = ()
 

@@ -60,9 +60,6 @@ class Watch:
             try:
                 if not record.loaded:
                     await self._installation.install(record)
-                if await self._installation.flushed(record):
-                    # Seen in a tenth of the time that the whole check takes, and all that while it would be open.
-                    await self._close(record)
                 record.missing = await self._installation.check(record)
                 if record.missing:
                     await self._mend(record)
@@ -80,6 +77,8 @@ class Watch:
         record.workload = workload.after(Event.RULES_CHANGED)
         unclosed = await self._close(record)
         await self._installation.install(record)
+        # With the proof of what was loaded.
+        self._roster.save_if_possible()
         self._metrics.rules_mended.inc()
         await self._open(record)
         self._log.info("rules mended", extra=fields(workload=workload.id))
@@ -117,6 +116,7 @@ class Watch:
             async with contextlib.aclosing(self._ground.changes(namespace)) as changes:  # type: ignore[type-var]
                 async for _ in changes:
                     for record in self._of(key):
+                        record.stirred = True
                         await self.look(record)
         except (JfeError, OSError) as error:
             # Looked at by the clock alone until a new watch is set up.

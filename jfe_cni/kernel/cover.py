@@ -86,15 +86,11 @@ class Cover:
     def proof(self, where: Namespace) -> Proof | None:
         """By which another agent can tell that the rules are still those that this one loaded."""
         loaded = self._loaded.get(where.identity)
-        return None if loaded is None else Proof(loaded.wanted, loaded.state.digest.hex())
+        return None if loaded is None else Proof(loaded.wanted, loaded.state.digest)
 
     def believe(self, where: Namespace, proof: Proof) -> None:
-        """A former agent loaded what `proof` says. Raises KernelError where that is no proof."""
-        try:
-            digest = bytes.fromhex(proof.found)
-        except ValueError as error:
-            raise KernelError(f"{proof.found!r} is no digest", "load the rules again") from error
-        self._loaded[where.identity] = _Loaded(proof.wanted, TableState(tables.UNSEEN, digest))
+        """A former agent loaded what `proof` says."""
+        self._loaded[where.identity] = _Loaded(proof.wanted, TableState(tables.UNSEEN, proof.found))
 
     async def remove_namespace(self, where: Namespace, mark: Mark) -> None:
         """Leave rules, routes and sysctls as before the enrolment; done already is done."""

@@ -25,6 +25,9 @@ NSFS_MAGIC = 0x6E736673
 """linux/magic.h"""
 
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
 @dataclass(frozen=True)
 class NamespaceIdentity:
     """What tells one namespace from another while somebody holds it open: stat(2)'s st_dev and st_ino."""
@@ -102,9 +105,8 @@ def check_is_network_namespace(descriptor: int, origin: str) -> None:
 
     A process in another mount namespace than dockerd sees an empty regular file where dockerd mounted a namespace, so
     that a file exists proves nothing."""
-    libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(256)  # struct statfs, 120 bytes on 64-bit; its first word is f_type
-    if libc.fstatfs(descriptor, buffer) != 0:
+    if _LIBC.fstatfs(descriptor, buffer) != 0:
         raise RequestError(f"{origin} cannot be examined", "name a network namespace")
     if ctypes.c_long.from_buffer(buffer).value != NSFS_MAGIC:
         raise RequestError(
@@ -112,7 +114,7 @@ def check_is_network_namespace(descriptor: int, origin: str) -> None:
             "see from the mount namespace in which it was mounted, or name a process of the workload",
         )
     # ioctl_ns(2): NS_GET_NSTYPE is _IO(0xb7, 3)
-    if libc.ioctl(descriptor, 0xB703) != CLONE_NEWNET:
+    if _LIBC.ioctl(descriptor, 0xB703) != CLONE_NEWNET:
         raise RequestError(f"{origin} is a namespace of another kind", "name a network namespace: /proc/PID/ns/net")
 
 
@@ -155,8 +157,7 @@ async def run_inside(namespace: Namespace, work: Callable[[], T], interrupt: Cal
 
 def enter(namespace: Namespace) -> None:
     """setns(2) for the calling thread alone: it never comes back."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+    if _LIBC.setns(namespace.fileno(), CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         if error == EPERM:
             raise HostError(f"{namespace.origin} may not be entered", "run as root")
@@ -170,8 +171,7 @@ async def fresh_namespace() -> Namespace:
 
 
 def _unshare() -> Namespace:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
+    if _LIBC.unshare(CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         if error == EPERM:
             raise HostError("a namespace may not be made", "run as root")

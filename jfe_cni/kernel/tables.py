@@ -62,7 +62,7 @@ LIMIT = 32 << 20
 """Bytes that are read of one table. A table of ours has some 10 KiB, and 70 bytes more for each bare connection: one
 that is beyond this is not ours any more."""
 
-CHANGED = b""
+CHANGED = ""
 """The digest of a table that can't be told, for it is too large or changes all the while: equal to none of ours."""
 
 TABLES = "the tables of a namespace can't be read or changed"
@@ -76,10 +76,11 @@ DIGEST = 32
 
 @dataclass(frozen=True)
 class TableState:
-    """`generation` changes with each transaction of the namespace (NFTA_GEN_ID): while it is the same, so is all."""
+    """`generation` changes with each transaction of the namespace (NFTA_GEN_ID): while it is the same, so is all.
+    `digest` is in hexadecimal."""
 
     generation: int
-    digest: bytes
+    digest: str
 
 
 def comment(family: str, table: str) -> str | None:
@@ -165,7 +166,7 @@ class _Reading:
         self._hash = blake2b(digest_size=DIGEST)
         self._left = LIMIT
 
-    def digest(self, table: bytes) -> bytes:
+    def digest(self, table: bytes) -> str:
         self._take(GETTABLE, _without(NFTA_TABLE_USE)(table))
         for chain in self._read(GETCHAIN):
             # Of all that is asked for, chains alone come from every table of the family (nf_tables_dump_chains).
@@ -183,7 +184,7 @@ class _Reading:
             self._take(GETOBJ, _object(found))
         for found in self._read(GETFLOWTABLE):
             self._take(GETFLOWTABLE, _without(NFTA_FLOWTABLE_USE)(found))
-        return self._hash.digest()
+        return self._hash.hexdigest()
 
     def _elements(self, name: bytes) -> None:
         """In no order that the kernel would keep to: a hash table that grows is put in another one."""

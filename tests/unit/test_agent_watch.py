@@ -22,13 +22,9 @@ class Rules:
     """Stands for the kernel: says what is missing, and writes down what is done about it."""
 
     def __init__(self) -> None:
-        self.gone = False
         self.missing: tuple[str, ...] = ()
         self.done: list[str] = []
         self.refused: set[str] = set()
-
-    async def flushed(self, _: Record) -> bool:
-        return self.gone
 
     async def check(self, _: Record) -> tuple[str, ...]:
         self._do("check")
@@ -87,24 +83,25 @@ async def test_the_link_is_closed_while_the_rules_are_loaded(watch: Watch, recor
 async def test_rules_are_mended_even_where_the_link_cannot_be_closed(
     watch: Watch, record: Record, rules: Rules
 ) -> None:
-    rules.gone, rules.missing, rules.refused = True, ("the table",), {"close"}
+    rules.missing, rules.refused = ("the table",), {"close"}
     await watch.look(record)
     assert rules.done == ["check", "install", "open"]
     assert (record.workload.state, record.workload.trouble) == (State.COVERED, "no close")
 
 
-async def test_a_link_that_was_closed_for_rules_that_are_there_after_all_is_opened(
+async def test_a_link_that_a_look_before_left_closed_is_opened(watch: Watch, record: Record, rules: Rules) -> None:
+    rules.missing, rules.refused = ("the table",), {"install"}
+    await watch.look(record)
+    assert (rules.done, record.workload.trouble) == (["check", "close"], "no install")
+    rules.missing, rules.refused = (), set()
+    await watch.look(record)
+    assert rules.done == ["check", "close", "check", "open"]
+    assert record.workload.state is State.COVERED
+
+
+async def test_a_link_that_a_former_agent_may_have_left_closed_is_opened(
     watch: Watch, record: Record, rules: Rules
 ) -> None:
-    rules.gone = True
+    record.link_closed = True
     await watch.look(record)
-    assert rules.done == ["close", "check", "open"]
-
-
-async def test_a_link_that_a_look_before_left_closed_is_opened(watch: Watch, record: Record, rules: Rules) -> None:
-    rules.gone, rules.refused = True, {"check"}
-    await watch.look(record)
-    assert (rules.done, record.workload.trouble) == (["close"], "no check")
-    rules.gone, rules.refused = False, set()
-    await watch.look(record)
-    assert rules.done == ["close", "check", "open"]
+    assert rules.done == ["check", "open"]
