@@ -147,18 +147,26 @@ class Cover:
 
 def _install_namespace(intent: NamespaceIntent, run: Run, beginning: _Beginning) -> tuple[_Loaded, tuple[str, ...]]:
     former = _former()
+    recorded = None
     if former is None:
         beginning.new = True
         former = sysctl.read_former(loopback_up=routing.loopback_up())
-        # Ahead of the first change, so that none goes unrecorded.
-        tables.delete(namespace.FAMILY, namespace.TABLE)
-        tables.record(namespace.FAMILY, namespace.TABLE, namespace.record(intent.workload, former))
+        recorded = _record(namespace.record(intent.workload, former))
     sysctl.set_all()
     # A route needs its device up, and all that is marked goes over the loopback.
     routing.set_loopback(up=True)
     routing.ensure(intent.mark)
-    loaded = _load(namespace.namespace_ruleset(intent, former), run)
+    loaded = _load(namespace.namespace_ruleset(intent, former), run, recorded)
     return loaded, _namespace_amiss(intent.mark)
+
+
+def _record(comment: str) -> int:
+    """Ahead of the first change, so that none goes unrecorded. The generation in which the table has nothing else."""
+    if tables.comment(namespace.FAMILY, namespace.TABLE) is not None:
+        tables.delete(namespace.FAMILY, namespace.TABLE)
+    before = tables.generation()
+    tables.record(namespace.FAMILY, namespace.TABLE, comment)
+    return before + 1
 
 
 def _check_namespace(intent: NamespaceIntent, known: _Loaded | None) -> tuple[_Loaded | None, tuple[str, ...]]:
@@ -194,12 +202,16 @@ def _remove_host(mark: Mark) -> None:
     routing.remove(mark)
 
 
-def _load(ruleset: Ruleset, run: Run) -> _Loaded:
+def _load(ruleset: Ruleset, run: Run, empty: int | None = None) -> _Loaded:
     """Loads, and takes down what the kernel made of it: no more than that, for whatever is in it counts as ours from
-    then on. A transaction of another in that moment would be seen by its generation."""
+    then on. A transaction of another in that moment would be seen by its generation.
+
+    `empty`: the generation in which the table is there with the wanted comment and nothing else. To take a table away
+    costs a grace period of RCU, 10 ms or more, when `nft` closes its socket (nft_rcv_nl_event, net/netfilter/
+    nf_tables_api.c): nothing is, where nothing must be."""
     for _ in range(_ATTEMPTS):
         before = tables.generation()
-        run.load(ruleset)
+        run.load(ruleset.addition if before == empty else ruleset.text)
         state = tables.state(ruleset.family, ruleset.table)
         if state is not None and state.generation == before + 1 and state.digest != tables.CHANGED:
             return _Loaded(_digest(ruleset), state)

@@ -43,9 +43,9 @@ class Run:
         self._ended = False
         self._process: subprocess.Popen[bytes] | None = None
 
-    def load(self, ruleset: Ruleset) -> None:
-        """All of `ruleset` or nothing."""
-        self(["-f", "-"], ruleset.text)
+    def load(self, text: str) -> None:
+        """All of it or nothing."""
+        self(["-f", "-"], text)
 
     def __call__(self, arguments: list[str], text: str = "") -> str:
         """What it prints."""

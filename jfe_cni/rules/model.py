@@ -189,6 +189,13 @@ class Ruleset:
     text: str
     workloads: tuple[str, ...] = ()
 
+    @property
+    def addition(self) -> str:
+        """The text for a table that is there with the same comment, and has nothing in it: nothing is taken away."""
+        return self.text.removeprefix(
+            f"add table {self.family} {self.table}\ndelete table {self.family} {self.table}\n"
+        )
+
 
 def check_workload(workload: str) -> str:
     """The id itself. RequestError unless it is one: `[a-z0-9-]`, at most 64 characters."""

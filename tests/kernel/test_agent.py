@@ -320,6 +320,27 @@ def test_a_restarted_agent_takes_all_back_and_no_connection_notices(
     assert lab.first_line(talk) == "whole"
 
 
+def test_a_restarted_agent_leaves_rules_that_nobody_changed_and_loads_the_others_again(
+    node: Node, pod: Host, peer: Host
+) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    unchanged, whole = handles(pod), handles(peer)
+    node.kill()
+    peer.command("nft", "insert rule inet jfe outbound accept")
+    node.start()
+    lab.until(lambda: node.covered(pod) and node.covered(peer), "not taken back")
+    assert handles(pod) == unchanged
+    # Loaded again: as many lines, and none that was there before.
+    assert len(handles(peer)) == len(whole)
+    assert handles(peer) != whole
+
+
+def handles(host: Host) -> list[str]:
+    """The table with the numbers that the kernel gave to all of it."""
+    return host.command("nft", "-s", "-a", "list", "table", "inet", "jfe").splitlines()
+
+
 def test_a_killed_upgrader_is_replaced_and_until_then_nothing_passes_in_clear(
     node: Node, pod: Host, peer: Host, wire: Capture, tree: CgroupTree
 ) -> None:
