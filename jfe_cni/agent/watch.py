@@ -58,7 +58,7 @@ class Watch:
             ):
                 return
             try:
-                if not record.loaded:
+                if not record.loaded and not await self._installation.stands(record):
                     await self._installation.install(record)
                 record.missing = await self._installation.check(record)
                 if record.missing:
