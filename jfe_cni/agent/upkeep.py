@@ -100,7 +100,8 @@ class Upkeep:
         before = record.workload
         if before.shape == "host":
             await self._follow_cgroup(record)
-        if not record.workload.published:
+        quiet = before.shape == "namespace" and not record.stirred and not before.bare
+        if quiet or not record.workload.published:
             return
         addresses = before.addresses
         if record.stirred or before.shape == "host":
