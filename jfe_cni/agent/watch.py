@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 
 from jfe_cni.agent.installation import Installation
@@ -17,6 +18,9 @@ from jfe_cni.kernel.namespace import Namespace
 
 # The time in which a workload that was just enrolled gets its watch.
 _NEW_SECONDS = 0.1
+# A new agent has hundreds of them, whose first look is not to hold up the takeover; what has changed is told all the
+# same once the watch is there.
+_NEW_AT_ONCE = 32
 # What was not to be mended is tried again.
 _RETRY_SECONDS = 1.0
 
@@ -58,9 +62,10 @@ class Watch:
             ):
                 return
             try:
-                if not record.loaded and not await self._installation.stands(record):
-                    await self._installation.install(record)
-                record.missing = await self._installation.check(record)
+                if record.loaded or not await self._installation.stands(record):
+                    if not record.loaded:
+                        await self._installation.install(record)
+                    record.missing = await self._installation.check(record)
                 if record.missing:
                     await self._mend(record)
                 elif record.link_closed or record.workload.state is State.MENDING:
@@ -107,9 +112,13 @@ class Watch:
             records.setdefault((identity.device, identity.inode), []).append(record)
         for key in [key for key in self._watched if key not in records or self._watched[key].done()]:
             self._watched.pop(key).cancel()
-        for key, watched in records.items():
-            if key not in self._watched and any(record.workload.published for record in watched):
-                self._watched[key] = asyncio.create_task(self._follow(key, watched[0].namespace))
+        new = (
+            (key, watched)
+            for key, watched in records.items()
+            if key not in self._watched and any(record.workload.published for record in watched)
+        )
+        for key, watched in itertools.islice(new, _NEW_AT_ONCE):
+            self._watched[key] = asyncio.create_task(self._follow(key, watched[0].namespace))
 
     async def _follow(self, key: tuple[int, int], namespace: Namespace) -> None:
         try:
