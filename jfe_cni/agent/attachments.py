@@ -13,10 +13,10 @@ from jfe_cni.agent.log import fields
 from jfe_cni.agent.objects import Enrolment
 from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.supervisor import Supervisor
-from jfe_cni.agent.targets import namespace_number
 from jfe_cni.agent.upkeep import Upkeep
 from jfe_cni.agent.workload import State
 from jfe_cni.errors import ConflictError, UpgraderError
+from jfe_cni.kernel.processes import number_at
 
 Key = tuple[str, str]
 """Container and interface. No two networks give one container the same interface."""
@@ -108,7 +108,7 @@ class Attachments:
         return f"there is no upgrader: {self._supervisor.trouble or 'it is being started'}", suffering
 
     async def _attach(self, enrolment: Enrolment, container: Container, attachment: Attachment) -> None:
-        record = self._container_in(namespace_number(enrolment.target.value))
+        record = self._container_in(number_at(enrolment.target.value))
         if record is None:
             await self._enroller.enrol(enrolment, container)
             return

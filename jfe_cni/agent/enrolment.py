@@ -25,6 +25,7 @@ from jfe_cni.agent.workload import Event, Workload
 from jfe_cni.errors import JfeError, UpgraderError
 from jfe_cni.kernel.cgroups import NFT_ROOT
 from jfe_cni.kernel.ground import KernelGround
+from jfe_cni.rules.model import ConnectionTuple
 
 
 class Enroller:
@@ -64,7 +65,7 @@ class Enroller:
                 undo.push_async_callback(self._undone, "directory", record, lambda: self._withdraw(record))
                 self._roster.advance(record, Event.PROVEN)
                 await self._announcement.announce()
-                record.hazards = await asyncio.to_thread(hazards, record)
+                (record.hazards,) = await asyncio.to_thread(hazards, [record])
             # Nothing is waited for from here on: a caller that goes away before the answer has had all of it undone.
             undo.pop_all()
         self._log.info("enrolled", extra=fields(**_named(record)))
@@ -116,14 +117,18 @@ class Enroller:
         else:
             # Before there are rules: they would lead these sockets' last packet, the reset, to the loopback, and their
             # peers would never hear of the end.
-            await self._ground.destroy(record.namespace, open_now)
+            await self._end(record, open_now)
         record.workload = await with_listeners(self._ground, record)
         undo.push_async_callback(self._undone, "rules", record, lambda: self._uninstall(record))
         await self._installation.install(record)
         if workload.mode == "strict":
             # What was opened meanwhile can't say a word any more, and should know it.
             left = await self._ground.connections(record.namespace, workload.cgroup_number)
-            await self._ground.destroy(record.namespace, left)
+            await self._end(record, left)
+
+    async def _end(self, record: Record, connections: frozenset[ConnectionTuple]) -> None:
+        if connections:
+            await self._ground.destroy(record.namespace, connections)
 
     async def _withdraw(self, record: Record) -> None:
         """The directory stops naming it before its rules go."""

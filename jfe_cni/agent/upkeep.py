@@ -62,19 +62,25 @@ class Upkeep:
         while True:
             await asyncio.sleep(PERIOD_SECONDS)
             turn += 1
-            for record in self._roster:
-                await self._attend(record)
+            records = list(self._roster)
+            gone = await asyncio.to_thread(vanished, records)
+            for record in records:
                 if turn % _SELDOM == 0:
-                    await self._watch.look(record)
-                    record.hazards = await asyncio.to_thread(hazards, record)
+                    # Nothing is left to notifications alone.
+                    record.stirred = True
+                await self._attend(record, gone=record in gone)
             if turn % _SELDOM == 0:
+                for record in records:
+                    await self._watch.look(record)
+                for record, found in zip(records, await asyncio.to_thread(hazards, records), strict=True):
+                    record.hazards = found
                 await self._renew()
 
-    async def _attend(self, record: Record) -> None:
+    async def _attend(self, record: Record, *, gone: bool) -> None:
         try:
             if record.workload.state in (State.ENROLLING, State.RELEASING):
                 return
-            if await self._is_gone(record):
+            if gone or self._cgroup_is_gone(record):
                 self._log.info("workload-gone", extra=fields(workload=record.workload.id))
                 await self._enroller.release(record)
                 return
@@ -85,11 +91,9 @@ class Upkeep:
             set_trouble(record, error)
             self._log.warning("upkeep failed", extra=fields(workload=record.workload.id, error=str(error)))
 
-    async def _is_gone(self, record: Record) -> bool:
+    def _cgroup_is_gone(self, record: Record) -> bool:
         """For good, that is: a unit's cgroup, or one that somebody else made, may come back."""
-        if record.workload.shape == "namespace":
-            return await asyncio.to_thread(vanished, record)
-        made = self._targets.made_for_one_run(record.workload)
+        made = record.workload.shape == "host" and self._targets.made_for_one_run(record.workload)
         return made and self._targets.cgroup_again(record.workload) is None
 
     async def refresh(self, record: Record) -> None:
@@ -97,9 +101,14 @@ class Upkeep:
         before = record.workload
         if before.shape == "host":
             await self._follow_cgroup(record)
-        if not record.workload.published:
+        quiet = before.shape == "namespace" and not record.stirred and not before.bare
+        if quiet or not record.workload.published:
             return
-        addresses = await self._ground.addresses(record.namespace)
+        addresses = before.addresses
+        if record.stirred or before.shape == "host":
+            # Before it is looked at: what happens meanwhile is looked at the next time.
+            record.stirred = False
+            addresses = await self._ground.addresses(record.namespace)
         workload = dataclasses.replace(await with_listeners(self._ground, record), addresses=addresses)
         if workload.bare:
             still = await self._ground.connections(record.namespace, workload.cgroup_number)
@@ -113,6 +122,7 @@ class Upkeep:
                 await self._issuance.renew_locked(record, await self._supervisor.control())
             if (workload.bare, workload.lent_ports) != (before.bare, before.lent_ports):
                 await self._installation.install(record)
+                self._roster.save()
         finally:
             # Whatever failed, the directory says where the workload is.
             await self._announcement.announce()
