@@ -146,8 +146,10 @@ async def _authority(
     except (IdentityError, HostError) as error:
         if not settings.wait_for_authority:
             raise
-        logger.error("authority awaited", extra=fields(error=str(error)))
-    async with _on_socket(settings, bare_application(route for each in extensions for route in each.routes())):
+        why = str(error)
+        logger.error("authority awaited", extra=fields(error=why))
+    routes = [route for each in extensions for route in each.routes()]
+    async with _on_socket(settings, bare_application(routes, lambda: why)):
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _AUTHORITY_SECONDS)

@@ -21,6 +21,7 @@ from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.roster import Record, Roster, report
 from jfe_cni.agent.supervisor import Supervisor
 from jfe_cni.agent.targets import Targets
+from jfe_cni.agent.undoing import to_its_end
 from jfe_cni.agent.workload import Event, Workload
 from jfe_cni.errors import JfeError, UpgraderError
 from jfe_cni.kernel.cgroups import NFT_ROOT
@@ -53,8 +54,9 @@ class Enroller:
     async def enrol(self, enrolment: Enrolment, container: Container | None = None) -> WorkloadReport:
         """Covered and proven when this returns; as if it had never been asked for when it raises."""
         record = await self._targets.record_of(enrolment, container)
-        async with contextlib.AsyncExitStack() as undo:
-            undo.callback(record.namespace.close)
+        undo = contextlib.AsyncExitStack()
+        undo.callback(record.namespace.close)
+        try:
             self._roster.add(record)
             undo.callback(self._roster.save_if_possible)
             undo.callback(self._roster.remove, record)
@@ -67,7 +69,10 @@ class Enroller:
                 await self._announcement.announce()
                 (record.hazards,) = await asyncio.to_thread(hazards, [record])
             # Nothing is waited for from here on: a caller that goes away before the answer has had all of it undone.
-            undo.pop_all()
+        except BaseException:
+            # The record goes last: until then whoever asks meets it.
+            await to_its_end(undo.aclose())
+            raise
         self._log.info("enrolled", extra=fields(**_named(record)))
         return report(record)
 
@@ -77,19 +82,25 @@ class Enroller:
 
     async def release(self, record: Record) -> None:
         async with record.lock:
-            if not self._roster.holds(record):
-                return
-            self._roster.advance(record, Event.RELEASE)
-            await self._announcement.announce()
-            await self._installation.remove(record)
-            await self._forget(record)
-            self._roster.remove(record)
-            self._roster.save()
-            record.namespace.close()
-            with self._logged("closed links not swept", record):
-                await self._installation.sweep_links()
-            # A port that it held may be another's now.
-            await self._announcement.announce()
+            await self.release_locked(record)
+
+    async def release_locked(self, record: Record) -> None:
+        """For who holds the record's lock. It needs no room on the disk: what can't be noted there the next agent finds
+        out, and a full disk is when things are to be released."""
+        if not self._roster.holds(record):
+            return
+        record.workload = record.workload.after(Event.RELEASE)
+        self._roster.save_if_possible()
+        await self._announcement.announce()
+        await self._installation.remove(record)
+        await self._forget(record)
+        self._roster.remove(record)
+        record.namespace.close()
+        self._roster.save_if_possible()
+        with self._logged("closed links not swept", record):
+            await self._installation.sweep_links()
+        # A port that it held may be another's now.
+        await self._announcement.announce()
         self._log.info("unenrolled", extra=fields(**_named(record)))
 
     async def release_all(self) -> None:

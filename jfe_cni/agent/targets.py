@@ -18,7 +18,7 @@ from jfe_cni.identity.spiffe import SpiffeId, TrustDomain
 from jfe_cni.kernel.cgroups import NFT_ROOT
 from jfe_cni.kernel.ground import KernelGround
 from jfe_cni.kernel.namespace import Namespace
-from jfe_cni.kernel.processes import network_namespace, number_at, processes
+from jfe_cni.kernel.processes import is_gone, network_namespace, number_at, processes
 from jfe_cni.rules.model import Cgroup, check_workload
 
 
@@ -54,6 +54,11 @@ class Targets:
         # The process that was named may be gone while others of the same namespace go on.
         namespace = _search(workload)
         return Record(workload, namespace)
+
+    def found_by_name(self, record: Record) -> bool:
+        """Whether a namespace is where it was enrolled. One that was found by its number may be another: the kernel
+        gives numbers again."""
+        return number_at(_path(record.workload.target)) == record.workload.namespace
 
     async def cgroup_of(self, target: Target) -> tuple[Cgroup, int] | None:
         """Cgroup and its number, where it is there now."""
@@ -119,15 +124,18 @@ def vanished(records: Iterable[Record]) -> set[Record]:
         for record in records
         if record.workload.shape == "namespace" and not _still_named(record.workload)
     }
-    by_process = {key for key, record in suspects.items() if record.workload.target.kind != "netns"}
-    kept = set(map(network_namespace, processes())) if by_process else set()
-    return {record for key, record in suspects.items() if key not in by_process or key not in kept}
+    kept = set(map(network_namespace, processes())) if suspects else set()
+    return {record for key, record in suspects.items() if key not in kept}
 
 
 def _still_named(workload: Workload) -> bool:
-    target = workload.target
-    named = target.value if target.kind == "netns" else f"/proc/{target.value}/ns/net"
-    return number_at(named) == workload.namespace
+    named = _path(workload.target)
+    found = number_at(named)
+    return not is_gone(named) if found is None else found == workload.namespace
+
+
+def _path(target: Target) -> str:
+    return target.value if target.kind == "netns" else f"/proc/{target.value}/ns/net"
 
 
 def _open(target: Target) -> Namespace:

@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import logging
 
+from jfe_cni.agent import messages
 from jfe_cni.agent.announcement import Announcement
 from jfe_cni.agent.enrolment import Enroller, with_listeners
 from jfe_cni.agent.hazards import hazards
@@ -24,6 +25,8 @@ from jfe_cni.kernel.ground import KernelGround
 
 # A unit that restarts is without cover until it is seen, so this is short; a look costs a few system calls a workload.
 PERIOD_SECONDS = 0.5
+# A workload's listeners are looked at every so many of these turns: that they end without the upgrader is rare.
+_ROUNDS = 6
 # Certificates and rules that nobody reported as changed are looked at every so many periods.
 _SELDOM = 10
 
@@ -70,15 +73,22 @@ class Upkeep:
                     record.stirred = True
                 await self._attend(record, gone=record in gone)
             if turn % _SELDOM == 0:
-                for record in records:
+                for at, record in enumerate(records):
                     await self._watch.look(record)
+                    if at % _ROUNDS == turn // _SELDOM % _ROUNDS:
+                        await self._listen_again(record)
                 for record, found in zip(records, await asyncio.to_thread(hazards, records), strict=True):
                     record.hazards = found
                 await self._renew()
 
     async def _attend(self, record: Record, *, gone: bool) -> None:
         try:
-            if record.workload.state in (State.ENROLLING, State.RELEASING):
+            if record.workload.state is State.ENROLLING:
+                return
+            if record.workload.state is State.RELEASING:
+                # What failed is tried again, unless somebody is at it this moment.
+                if not record.lock.locked():
+                    await self._enroller.release(record)
                 return
             if gone or self._cgroup_is_gone(record):
                 self._log.info("workload-gone", extra=fields(workload=record.workload.id))
@@ -126,6 +136,26 @@ class Upkeep:
         finally:
             # Whatever failed, the directory says where the workload is.
             await self._announcement.announce()
+
+    async def _listen_again(self, record: Record) -> None:
+        """Whoever has CAP_NET_ADMIN in a namespace can end listeners there (sock_diag), and the upgrader hears nothing
+        of it. The rules let nothing through meanwhile."""
+        try:
+            async with record.lock:
+                wanted = record.workload.listeners
+                if record.workload.state is not State.COVERED or wanted is None or not self._roster.holds(record):
+                    return
+                if {wanted.outbound, wanted.inbound} <= await self._ground.upgrader_listening(record.namespace):
+                    return
+                self._log.warning("listeners-gone", extra=fields(workload=record.workload.id))
+                control = await self._supervisor.control()
+                messages.expect_done(await control.ask(messages.remove_workload(record.workload.id)))
+                await self._issuance.give(record, control)
+                await self._installation.install(record)
+                self._roster.save()
+        except JfeError as error:
+            set_trouble(record, error)
+            self._log.error("listeners not made again", extra=fields(workload=record.workload.id, error=str(error)))
 
     async def _follow_cgroup(self, record: Record) -> None:
         """A cgroup that is made anew has another number, and rules that name the old one match it no more."""

@@ -18,6 +18,17 @@ def network_namespace(process: str) -> tuple[int, int] | None:
     return number_at(f"/proc/{process}/ns/net")
 
 
+def is_gone(path: str) -> bool:
+    """Whether nothing is at `path`. Where it can't be told, there is something."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def number_at(path: str) -> tuple[int, int] | None:
     """(device, inode) of what is at `path`; None: nothing is."""
     try:
