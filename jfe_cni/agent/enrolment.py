@@ -67,7 +67,9 @@ class Enroller:
                 undo.push_async_callback(self._undone, "directory", record, lambda: self._withdraw(record))
                 self._roster.advance(record, Event.PROVEN)
                 await self._announcement.announce()
-                (record.hazards,) = await asyncio.to_thread(hazards, [record])
+                if container is None or container.ran_bare:
+                    # A container that has just been made has no process yet; upkeep looks once it has.
+                    (record.hazards,) = await asyncio.to_thread(hazards, [record])
             # Nothing is waited for from here on: a caller that goes away before the answer has had all of it undone.
         except BaseException:
             # The record goes last: until then whoever asks meets it.

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from struct import pack, unpack_from
 
 from jfe_cni.errors import HostError, KernelError
@@ -67,6 +68,8 @@ def sockets(states: Iterable[int]) -> tuple[TcpSocket, ...]:
 
 def connections(cgroups: Collection[int] | None = None) -> frozenset[ConnectionTuple]:
     """Connections to foreign addresses that may still carry a byte; of the `cgroups` given, or of all."""
+    if _nothing_but_listeners():
+        return frozenset()
     own = local_addresses()
     return frozenset(
         found
@@ -75,6 +78,23 @@ def connections(cgroups: Collection[int] | None = None) -> frozenset[ConnectionT
         for found in [each.tuple()]
         if not found.remote.is_loopback and found.remote not in own
     )
+
+
+def _nothing_but_listeners() -> bool:
+    """The kernel looks for a namespace's connections among all of the host's, a millisecond's work; how many sockets a
+    namespace has it knows (`inuse` of proc(5)'s sockstat: those that listen or have a connection)."""
+    return _in_use() == len(sockets([LISTEN]))
+
+
+def _in_use() -> int:
+    count = 0
+    for name, protocol in (("sockstat", "TCP:"), ("sockstat6", "TCP6:")):
+        path = Path("/proc/thread-self/net", name)
+        for line in path.read_text().splitlines() if path.exists() else ():
+            match line.split():
+                case [first, "inuse", number, *_] if first == protocol:
+                    count += int(number)
+    return count
 
 
 def listening(cgroups: Collection[int] | None = None) -> tuple[TcpSocket, ...]:
