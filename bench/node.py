@@ -144,7 +144,7 @@ class Node:
             "CNI_CONTAINERID": pod,
             "CNI_NETNS": str(NAMESPACES / pod),
             "CNI_IFNAME": "eth0",
-            "CNI_ARGS": f"K8S_POD_NAMESPACE=bench;K8S_POD_NAME={pod}",
+            "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={pod}",
             "CNI_PATH": str(REFERENCE_PLUGINS),
             "PATH": os.environ["PATH"],
         }

@@ -32,6 +32,12 @@ class ConflictError(RequestError):
     """The caller asked for what is being done, or has been done, otherwise: two enrolments of one namespace."""
 
 
+class BusyError(ConflictError):
+    """The same is being done, or undone, this moment."""
+
+    temporary = True
+
+
 class HostError(JfeError):
     """This host lacks something: root, `nft`, cgroup v2, a part of the kernel."""
 

@@ -20,11 +20,31 @@ class Announcement:
         self._publication = publication
         self._roster = roster
         self._log = log
+        # What was gathered of each workload, and from what: 250 that are as they were need not be looked at again.
+        self._gathered: dict[str, tuple[Workload, frozenset[int], list[DirectoryEntry]]] = {}
 
     def gather(self) -> None:
         """Brings the directory up to date, and tells nobody yet."""
-        entries = [entry for record in self._roster for entry in entries_of(record.workload, record.yielded_ports)]
-        self._directory.replace(OWN, entries)
+        before, now = self._gathered, {}
+        new: list[DirectoryEntry] = []
+        less = False
+        for record in self._roster:
+            workload, yielded = record.workload, frozenset(record.yielded_ports)
+            known = before.get(workload.id)
+            if known is None or known[0] is not workload or known[1] != yielded:
+                entries = entries_of(workload, yielded)
+                if known is None or known[2] != entries:
+                    new += entries
+                    less = less or (known is not None and bool(known[2]))
+                known = (workload, yielded, entries)
+            now[workload.id] = known
+        less = less or any(entries for name, (_, _, entries) in before.items() if name not in now)
+        self._gathered = now
+        if less:
+            # What one gives up may be another's: two pods with one address.
+            self._directory.replace(OWN, [entry for _, _, entries in now.values() for entry in entries])
+        elif new:
+            self._directory.put(OWN, new)
 
     async def announce(self) -> None:
         """Up to date, and said to the upgrader. Where that fails the next connection says all, so it is only logged."""

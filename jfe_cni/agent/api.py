@@ -21,7 +21,7 @@ from jfe_cni.agent.metrics import CONTENT_TYPE
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment, network_of
 from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.views import Views
-from jfe_cni.errors import JfeError, KernelError, RequestError
+from jfe_cni.errors import AgentError, JfeError, KernelError, RequestError
 
 # A push of 50,000 directory entries fits; everything else is a few hundred bytes.
 _BODY_LIMIT = 8 * 1024 * 1024
@@ -158,10 +158,15 @@ class Api:
         return _json(asdict(self._views.authority()))
 
 
-def bare_application(routes: Iterable[web.RouteDef]) -> web.Application:
-    """What an agent serves that is not ready: what others answer without it."""
+def bare_application(routes: Iterable[web.RouteDef], why: Callable[[], str]) -> web.Application:
+    """What an agent serves that is not ready: what others answer without it, and for all else `why`."""
+
+    async def not_ready(_: web.Request) -> web.Response:
+        fault = AgentError(f"the agent is not ready: {why()}", remedy="mend that; the agent goes on by itself")
+        return _json(faults.as_json(fault), status=503)
+
     application = web.Application(client_max_size=_BODY_LIMIT)
-    application.add_routes(routes)
+    application.add_routes([*routes, web.route("*", "/{path:.*}", not_ready)])
     return application
 
 

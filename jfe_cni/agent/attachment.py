@@ -75,9 +75,23 @@ class Container:
         fields.done()
         return container
 
-    def without(self, container: str, interface: str) -> Container:
-        left = (each for each in self.attachments if (each.container, each.interface) != (container, interface))
+    @property
+    def id(self) -> str:
+        """As its runtime calls it: one, whatever networks it is in."""
+        return self.attachments[0].container
+
+    def holds(self, attachment: Attachment) -> bool:
+        """By container and interface: a network may have been renamed, or give one interface under two names."""
+        return any(_same_interface(each, attachment) for each in self.attachments)
+
+    def without(self, attachment: Attachment) -> Container:
+        """That one; where its network is not known by that name, all of that interface."""
+        exact = attachment in self.attachments
+        left = (
+            each for each in self.attachments if each != attachment and (exact or not _same_interface(each, attachment))
+        )
         return dataclasses.replace(self, attachments=tuple(left))
 
-    def holds(self, container: str, interface: str) -> bool:
-        return any((each.container, each.interface) == (container, interface) for each in self.attachments)
+
+def _same_interface(one: Attachment, other: Attachment) -> bool:
+    return (one.container, one.interface) == (other.container, other.interface)

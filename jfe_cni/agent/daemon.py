@@ -47,7 +47,7 @@ async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
     logger = log.configure(settings.log_format)
     _require_root()
     stop = _stop_signals()
-    with listening.sole_agent(settings.state_dir):
+    with listening.sole_agent(settings.state_dir), contextlib.ExitStack() as closing:
         authority = await _authority(settings, extensions, stop, logger)
         if authority is None:
             return
@@ -57,6 +57,7 @@ async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
             ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
             await ground.prove_rules_match(settings.packet_mark)
             node = _node(settings, authority, cgroup, tree, nft, ground, logger)
+            closing.callback(node.close)
             await node.take_back()
         async with _served(settings, node, extensions, logger):
             logger.info("agent started", extra=fields(node=settings.node, socket=str(settings.socket)))
@@ -64,7 +65,7 @@ async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
         if settings.on_exit == "remove":
             await node.release_all()
             await asyncio.to_thread(cgroup.remove)
-            _remove_files(settings)
+            node.forget()
     logger.info("agent ended", extra=fields(left=settings.on_exit))
 
 
@@ -145,8 +146,10 @@ async def _authority(
     except (IdentityError, HostError) as error:
         if not settings.wait_for_authority:
             raise
-        logger.error("authority awaited", extra=fields(error=str(error)))
-    async with _on_socket(settings, bare_application(route for each in extensions for route in each.routes())):
+        why = str(error)
+        logger.error("authority awaited", extra=fields(error=why))
+    routes = [route for each in extensions for route in each.routes()]
+    async with _on_socket(settings, bare_application(routes, lambda: why)):
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _AUTHORITY_SECONDS)
@@ -183,11 +186,6 @@ def _require_root() -> None:
 
 def _upgrader_cgroup(settings: Settings) -> str:
     return f"jfe/{settings.node}/upgrader"
-
-
-def _remove_files(settings: Settings) -> None:
-    for path in (settings.state_file, settings.upgrader_socket):
-        path.unlink(missing_ok=True)
 
 
 def _now() -> datetime:

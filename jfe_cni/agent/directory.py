@@ -34,16 +34,39 @@ class Directory:
 
     def __init__(self) -> None:
         self._sources: dict[str, dict[Key, DirectoryEntry]] = {source: {} for source in _PRECEDENCE}
+        # Keys of entries that were put or taken out since somebody last asked: with thousands of entries, to compare
+        # all of them at each change would take longer than the change.
+        self._touched: set[Key] = set()
 
     def replace(self, source: str, entries: Iterable[DirectoryEntry]) -> None:
-        self._sources[source] = {entry.key: entry for entry in entries}
+        self._touched |= self._sources[source].keys()
+        self._sources[source] = {}
+        self.put(source, entries)
 
     def put(self, source: str, entries: Iterable[DirectoryEntry]) -> None:
-        self._sources[source] |= {entry.key: entry for entry in entries}
+        new = {entry.key: entry for entry in entries}
+        self._sources[source] |= new
+        self._touched |= new.keys()
 
     def remove(self, source: str, keys: Iterable[Key]) -> list[Key]:
         """Takes out what is there; gives the keys that were not."""
-        return [key for key in keys if self._sources[source].pop(key, None) is None]
+        wanted = list(keys)
+        self._touched |= set(wanted)
+        return [key for key in wanted if self._sources[source].pop(key, None) is None]
+
+    def take_touched(self) -> set[Key]:
+        """The keys of all that may have changed since this was last called."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def those_of(self, keys: Iterable[Key]) -> dict[Key, DirectoryEntry]:
+        """As `merged`, of these keys alone."""
+        found: dict[Key, DirectoryEntry] = {}
+        for key in keys:
+            for source in _PRECEDENCE:
+                if key in self._sources[source]:
+                    found[key] = self._sources[source][key]
+        return found
 
     def of_source(self, source: str) -> tuple[DirectoryEntry, ...]:
         return tuple(self._sources[source].values())

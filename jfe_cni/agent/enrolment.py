@@ -21,10 +21,12 @@ from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.roster import Record, Roster, report
 from jfe_cni.agent.supervisor import Supervisor
 from jfe_cni.agent.targets import Targets
+from jfe_cni.agent.undoing import to_its_end
 from jfe_cni.agent.workload import Event, Workload
 from jfe_cni.errors import JfeError, UpgraderError
 from jfe_cni.kernel.cgroups import NFT_ROOT
 from jfe_cni.kernel.ground import KernelGround
+from jfe_cni.rules.model import ConnectionTuple
 
 
 class Enroller:
@@ -52,8 +54,9 @@ class Enroller:
     async def enrol(self, enrolment: Enrolment, container: Container | None = None) -> WorkloadReport:
         """Covered and proven when this returns; as if it had never been asked for when it raises."""
         record = await self._targets.record_of(enrolment, container)
-        async with contextlib.AsyncExitStack() as undo:
-            undo.callback(record.namespace.close)
+        undo = contextlib.AsyncExitStack()
+        undo.callback(record.namespace.close)
+        try:
             self._roster.add(record)
             undo.callback(self._roster.save_if_possible)
             undo.callback(self._roster.remove, record)
@@ -64,9 +67,14 @@ class Enroller:
                 undo.push_async_callback(self._undone, "directory", record, lambda: self._withdraw(record))
                 self._roster.advance(record, Event.PROVEN)
                 await self._announcement.announce()
-                record.hazards = await asyncio.to_thread(hazards, record)
+                if container is None or container.ran_bare:
+                    # A container that has just been made has no process yet; upkeep looks once it has.
+                    (record.hazards,) = await asyncio.to_thread(hazards, [record])
             # Nothing is waited for from here on: a caller that goes away before the answer has had all of it undone.
-            undo.pop_all()
+        except BaseException:
+            # The record goes last: until then whoever asks meets it.
+            await to_its_end(undo.aclose())
+            raise
         self._log.info("enrolled", extra=fields(**_named(record)))
         return report(record)
 
@@ -76,19 +84,25 @@ class Enroller:
 
     async def release(self, record: Record) -> None:
         async with record.lock:
-            if not self._roster.holds(record):
-                return
-            self._roster.advance(record, Event.RELEASE)
-            await self._announcement.announce()
-            await self._installation.remove(record)
-            await self._forget(record)
-            self._roster.remove(record)
-            self._roster.save()
-            record.namespace.close()
-            with self._logged("closed links not swept", record):
-                await self._installation.sweep_links()
-            # A port that it held may be another's now.
-            await self._announcement.announce()
+            await self.release_locked(record)
+
+    async def release_locked(self, record: Record) -> None:
+        """For who holds the record's lock. It needs no room on the disk: what can't be noted there the next agent finds
+        out, and a full disk is when things are to be released."""
+        if not self._roster.holds(record):
+            return
+        record.workload = record.workload.after(Event.RELEASE)
+        self._roster.save_if_possible()
+        await self._announcement.announce()
+        await self._installation.remove(record)
+        await self._forget(record)
+        self._roster.remove(record)
+        record.namespace.close()
+        self._roster.save_if_possible()
+        with self._logged("closed links not swept", record):
+            await self._installation.sweep_links()
+        # A port that it held may be another's now.
+        await self._announcement.announce()
         self._log.info("unenrolled", extra=fields(**_named(record)))
 
     async def release_all(self) -> None:
@@ -116,14 +130,18 @@ class Enroller:
         else:
             # Before there are rules: they would lead these sockets' last packet, the reset, to the loopback, and their
             # peers would never hear of the end.
-            await self._ground.destroy(record.namespace, open_now)
+            await self._end(record, open_now)
         record.workload = await with_listeners(self._ground, record)
         undo.push_async_callback(self._undone, "rules", record, lambda: self._uninstall(record))
         await self._installation.install(record)
         if workload.mode == "strict":
             # What was opened meanwhile can't say a word any more, and should know it.
             left = await self._ground.connections(record.namespace, workload.cgroup_number)
-            await self._ground.destroy(record.namespace, left)
+            await self._end(record, left)
+
+    async def _end(self, record: Record, connections: frozenset[ConnectionTuple]) -> None:
+        if connections:
+            await self._ground.destroy(record.namespace, connections)
 
     async def _withdraw(self, record: Record) -> None:
         """The directory stops naming it before its rules go."""

@@ -27,7 +27,7 @@ class Examination:
                 return (
                     *await self._installation.check(record),
                     *await self._listeners_amiss(record),
-                    *await self._certificate_amiss(record),
+                    *await self.certificate_amiss(record),
                 )
             except JfeError as error:
                 return (str(error),)
@@ -44,7 +44,8 @@ class Examination:
             if port not in listening
         )
 
-    async def _certificate_amiss(self, record: Record) -> tuple[str, ...]:
+    async def certificate_amiss(self, record: Record) -> tuple[str, ...]:
+        """For who holds the record's lock."""
         workload = record.workload
         found: list[str] = []
         if self._issuance.expired(workload):

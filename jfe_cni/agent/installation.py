@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 
 from jfe_cni.agent.lent_ports import holders, yielded
@@ -63,10 +64,11 @@ class Installation:
             record.missing = await self._install_host()
         else:
             intent = self._namespace_intent(record.workload)
-            await self._passed.read(record)
-            await self._cover.install_namespace(intent, record.namespace)
+            if record.workload.state is not State.ENROLLING:
+                await self._passed.read(record)
+            record.missing = await self._cover.install_namespace(intent, record.namespace)
+            record.workload = dataclasses.replace(record.workload, proof=self._cover.proof(record.namespace))
             self._passed.began_anew([record])
-            record.missing = await self._cover.check_namespace(intent, record.namespace)
         record.loaded = True
         if record.missing:
             raise KernelError(f"the rules were loaded and are not there: {'; '.join(record.missing)}")
@@ -79,9 +81,17 @@ class Installation:
                 return () if intent is None else await self._cover.check_host(intent)
         return await self._cover.check_namespace(self._namespace_intent(record.workload), record.namespace)
 
-    async def flushed(self, record: Record) -> bool:
-        """Whether its whole table is gone. Cheap; that it is there proves nothing."""
-        return not await self._ground.passed(record.namespace, record.workload.shape)
+    async def stands(self, record: Record) -> bool:
+        """Whether the rules that a former agent loaded are what is wanted now, and nobody has changed them since: then
+        they need not be loaded again."""
+        proof = record.workload.proof
+        if record.workload.shape == "host" or proof is None or record.workload.listeners is None:
+            return False
+        if not record.loaded:
+            self._cover.believe(record.namespace, proof)
+        record.missing = await self.check(record)
+        record.loaded = record.loaded or not record.missing
+        return not record.missing
 
     async def remove(self, record: Record) -> None:
         """Leaves nothing of the workload's rules; one that was gone before is done."""
@@ -142,9 +152,9 @@ class Installation:
                 return ()
             for record in self._roster.host()[:1]:
                 await self._passed.read(record)
-            await self._cover.install_host(intent)
+            missing = await self._cover.install_host(intent)
             self._passed.began_anew(self._roster.host())
-            return await self._cover.check_host(intent)
+            return missing
 
     def _namespace_intent(self, workload: Workload) -> NamespaceIntent:
         if workload.listeners is None:

@@ -60,6 +60,13 @@ class Issuance:
             return True
         return self._clock().timestamp() >= certificate.renew_at
 
+    def unable(self) -> str | None:
+        """Why no certificate can be signed at present; None: it can."""
+        root = self._authority.signing_root
+        if self._clock() < root.not_valid_after_utc:
+            return None
+        return f"the authority expired at {root.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}"
+
     def expired(self, workload: Workload) -> bool:
         certificate = workload.certificate
         return certificate is None or self._clock().timestamp() >= certificate.expires

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from prometheus_client.registry import Collector
 
-from jfe_cni.agent import state_file
 from jfe_cni.agent.announcement import Announcement
 from jfe_cni.agent.attachments import Attachments
 from jfe_cni.agent.connections import Connections
@@ -29,7 +29,7 @@ from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.restoration import Restoration
 from jfe_cni.agent.roster import Roster
 from jfe_cni.agent.settings import Settings
-from jfe_cni.agent.state_file import SavedDirectory
+from jfe_cni.agent.state_file import SavedDirectory, StateFile
 from jfe_cni.agent.stream import Stream
 from jfe_cni.agent.supervisor import Supervisor
 from jfe_cni.agent.takeover import Takeover
@@ -38,7 +38,7 @@ from jfe_cni.agent.upgrader import Command
 from jfe_cni.agent.upkeep import Upkeep
 from jfe_cni.agent.views import Views
 from jfe_cni.agent.watch import Watch
-from jfe_cni.errors import JfeError, RequestError
+from jfe_cni.errors import HostError, JfeError, RequestError
 from jfe_cni.identity.authority import Authority, Clock
 from jfe_cni.kernel.cover import Cover
 from jfe_cni.kernel.ground import KernelGround
@@ -66,7 +66,8 @@ class Node:
         self._authority = authority
         mark = settings.packet_mark
         self._directory = Directory()
-        self._roster = Roster(settings.state_file, self._saved_directory)
+        self._state_file = StateFile(settings.state_file, log, settings.former_state_file)
+        self._roster = Roster(self._state_file)
         self._metrics = Metrics(self._roster.reports)
         self._stream = Stream(self._metrics, log, log_connections=settings.log_connections)
         self._publication = Publication(self._directory)
@@ -125,19 +126,19 @@ class Node:
             roster=self._roster,
             enroller=self._enroller,
             examination=Examination(ground, self._installation, self._issuance),
+            issuance=self._issuance,
             supervisor=self._supervisor,
             upkeep=self._upkeep,
             log=log,
         )
         self._restoration = Restoration(self._roster, targets, self._enroller, self._installation, cover, log)
-        self._state_file = settings.state_file
         # One at a time: what one takes back must not be what another has pushed.
         self._pushing = asyncio.Lock()
         file = settings.directory_file
         self._directory_watch = (
             None
             if file is None
-            else DirectoryWatch(file, self._directory, self._announcement, self._roster.save_if_possible, log)
+            else DirectoryWatch(file, self._directory, self._announcement, self._save_directory_if_possible, log)
         )
         self.views = Views(
             node=settings.node,
@@ -161,19 +162,26 @@ class Node:
 
     async def take_back(self) -> None:
         """What a former agent enrolled. Its rules stand all the while."""
-        workloads, saved = state_file.load(self._state_file)
+        workloads, saved = self._state_file.load()
         self._directory.replace(API, saved.pushed)
         if self._directory_watch is not None:
             # First: an agent that refuses to start for its sake has touched nothing.
             await self._directory_watch.begin(saved.file)
         await self._restoration.restore(workloads)
-        if self._directory_watch is not None:
-            self._roster.save_if_possible()
+        self._save_directory_if_possible()
 
     async def release_all(self) -> None:
         """Nothing is left of any workload, nor of the upgrader."""
         await self._enroller.release_all()
         await self._supervisor.stop()
+
+    def forget(self) -> None:
+        """Nothing is left of what was saved."""
+        self._state_file.remove()
+
+    def close(self) -> None:
+        """Nothing is saved any more."""
+        self._state_file.close()
 
     async def enrol(self, enrolment: Enrolment) -> WorkloadReport:
         return await self._enroller.enrol(enrolment)
@@ -208,11 +216,11 @@ class Node:
             await self._publication.publish()
         except JfeError:
             self._directory.replace(API, before)
-            # Something else may have been saved meanwhile, and this with it.
-            self._roster.save_if_possible()
+            # The file's entries may have been saved meanwhile, and these with them.
+            self._save_directory_if_possible()
             await self._announcement.announce()
             raise
-        self._roster.save()
+        self._state_file.save_directory(self._saved_directory())
 
     async def rotate(self, step: str) -> None:
         match step:
@@ -237,6 +245,10 @@ class Node:
     def _saved_directory(self) -> SavedDirectory:
         file = None if self._directory_watch is None else self._directory.of_source(FILE)
         return SavedDirectory(self._directory.of_source(API), file)
+
+    def _save_directory_if_possible(self) -> None:
+        with contextlib.suppress(HostError):
+            self._state_file.save_directory(self._saved_directory())
 
     async def _feed(self, control: Control) -> None:
         await self._takeover.feed(control, connections_wanted=self._stream.connections_wanted)

@@ -23,11 +23,14 @@ class Publication:
         self._directory = directory
         self._control: Control | None = None
         self._sent: dict[Key, DirectoryEntry] = {}
+        # What may be other there than here.
+        self._due: set[Key] = set()
         self._publishing = asyncio.Lock()
 
     async def begin(self, control: Control) -> None:
         """A new connection, within its snapshot: everything is said, and what is not said is forgotten there."""
         self._control, self._sent = control, {}
+        self._due = set(self._directory.merged())
         await self.publish()
 
     async def publish(self) -> None:
@@ -38,7 +41,9 @@ class Publication:
             control, sent = self._control, self._sent
             if control is None or control.closed.is_set():
                 return
-            change = delta(sent, self._directory.merged())
+            self._due |= self._directory.take_touched()
+            due = self._due
+            change = delta({key: sent[key] for key in due if key in sent}, self._directory.those_of(due))
             for part in parts(change.removed):
                 sent.update(_in_doubt(part))
                 messages.expect_done(await control.ask(messages.remove_directory(part)))
@@ -48,6 +53,9 @@ class Publication:
                 sent.update(_in_doubt(part))
                 messages.expect_done(await control.ask(messages.add_directory(part)))
                 sent.update({entry.key: entry for entry in part})
+            # Unless a new connection has begun meanwhile, for which it is still due.
+            if self._due is due:
+                self._due = set()
 
 
 def _in_doubt(part: Iterable[DirectoryEntry]) -> dict[Key, DirectoryEntry]:

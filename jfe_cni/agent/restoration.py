@@ -8,7 +8,7 @@ import logging
 from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.installation import Installation
 from jfe_cni.agent.log import fields
-from jfe_cni.agent.roster import Roster
+from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.targets import Targets
 from jfe_cni.agent.workload import State, Workload
 from jfe_cni.errors import ConflictError, NamespaceGone
@@ -51,6 +51,10 @@ class Restoration:
         except NamespaceGone as error:
             self._log.info("namespace-gone", extra=fields(workload=workload.id, error=str(error)))
             return
+        if await self._is_anothers(record):
+            self._log.info("namespace-gone", extra=fields(workload=workload.id))
+            record.namespace.close()
+            return
         if workload.state in _HALF_DONE:
             self._log.warning("half-done enrolment removed", extra=fields(workload=workload.id))
             await self._enroller.discard(record)
@@ -70,6 +74,12 @@ class Restoration:
             record.workload = dataclasses.replace(record.workload, state=state, cgroup_number=number)
         self._roster.add(record)
         self._log.info("taken back", extra=fields(workload=workload.id, state=record.workload.state.value))
+
+    async def _is_anothers(self, record: Record) -> bool:
+        """A namespace that was found by its number alone must have the workload's rules."""
+        if record.workload.shape == "host" or self._targets.found_by_name(record):
+            return False
+        return await self._cover.enrolled_as(record.namespace) != record.workload.id
 
     async def _refuse_strangers_rules(self, workloads: list[Workload]) -> bool:
         """The host's table is one: to load ours would take the cover from workloads that another agent enrolled.

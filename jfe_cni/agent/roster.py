@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from jfe_cni.agent import lent_ports, state_file
+from jfe_cni.agent import lent_ports
 from jfe_cni.agent.faults import UnknownWorkloadError
 from jfe_cni.agent.reports import AttachmentReport, Bare, PassedReport, PodReport, WorkloadReport
-from jfe_cni.agent.state_file import SavedDirectory
+from jfe_cni.agent.state_file import StateFile
 from jfe_cni.agent.workload import Event, Workload, same_thing
 from jfe_cni.errors import ConflictError, HostError, JfeError
 from jfe_cni.kernel.namespace import Namespace
@@ -27,7 +26,7 @@ class Record:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # What of the rules was found missing when they were last looked at.
     missing: tuple[str, ...] = ()
-    # Whether this agent has loaded the rules itself. What a former agent loaded can't be compared with anything.
+    # Whether this agent has loaded the rules itself, or has proved that they are what a former agent loaded.
     loaded: bool = False
     # Whether its link is, or may be, closed. Kept here and not in the state: a new agent takes each link for closed.
     link_closed: bool = False
@@ -36,16 +35,15 @@ class Record:
     # Why its certificate could not be replaced, until one is.
     uncertified: str | None = None
     hazards: tuple[str, ...] = ()
+    # Whether something has happened in its namespace since its addresses were last looked at.
+    stirred: bool = True
     # As of when somebody last asked.
     passed: tuple[PassedReport, ...] = ()
 
 
 class Roster:
-    """`directory` gives what else a restarted agent must know."""
-
-    def __init__(self, path: Path, directory: Callable[[], SavedDirectory]) -> None:
-        self._path = path
-        self._directory = directory
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
         self._records: dict[str, Record] = {}
 
     def __iter__(self) -> Iterator[Record]:
@@ -88,7 +86,7 @@ class Roster:
         self.put(record, record.workload.after(event))
 
     def save(self) -> None:
-        state_file.save(self._path, [record.workload for record in self], self._directory())
+        self._file.save(record.workload for record in self._records.values())
 
     def save_if_possible(self) -> None:
         """Where something worse is being dealt with."""

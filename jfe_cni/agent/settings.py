@@ -78,6 +78,11 @@ class Settings:
 
     @property
     def state_file(self) -> Path:
+        return self.state_dir / "workloads.db"
+
+    @property
+    def former_state_file(self) -> Path:
+        """An older agent's."""
         return self.state_dir / "workloads.json"
 
     @property

@@ -3,9 +3,13 @@ that should exist, and that this was all. Rules follow where listeners changed."
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TypeVar
 
 from jfe_cni.agent import messages
 from jfe_cni.agent.announcement import Announcement
@@ -20,6 +24,10 @@ from jfe_cni.errors import JfeError, UpgraderError
 
 # A workload in these states is brought, or taken, by whoever put it there.
 _NOT_OURS = frozenset({State.ENROLLING, State.RELEASING})
+# How many workloads are brought at the same time: each waits for the upgrader, for the kernel, or for `nft`.
+_AT_ONCE = 8
+
+T = TypeVar("T")
 
 
 class Takeover:
@@ -42,14 +50,13 @@ class Takeover:
 
     async def feed(self, control: Control, *, connections_wanted: bool) -> None:
         """Raises UpgraderError where the connection ends meanwhile; a workload that fails is logged and left closed."""
-        ready = [record for record in self._roster if await self._bring(record, control)]
+        ready = [record for record in await _at_once(partial(self._bring, control), self._roster) if record is not None]
         self._announcement.gather()
         await self._publication.begin(control)
         if connections_wanted:
             messages.expect_done(await control.ask(messages.WANT_CONNECTIONS))
         messages.expect_done(await control.ask(messages.SNAPSHOT_SENT))
-        for record in ready:
-            await self._open(record)
+        await _at_once(self._open, ready)
         self._announcement.gather()
         await self._publication.publish()
         self._roster.save_if_possible()
@@ -60,14 +67,14 @@ class Takeover:
             if record.workload.published:
                 record.workload = record.workload.after(Event.UPGRADER_LOST)
 
-    async def _bring(self, record: Record, control: Control) -> bool:
+    async def _bring(self, control: Control, record: Record) -> Record | None:
         if record.workload.state in _NOT_OURS:
             # Whoever holds its lock may be waiting for this very upgrader.
-            return False
+            return None
         async with record.lock:
             workload = record.workload
             if workload.state in _NOT_OURS or not self._roster.holds(record):
-                return False
+                return None
             try:
                 kept = messages.listeners_of(await control.ask(messages.keep(workload.id)))
                 if kept is not None:
@@ -78,17 +85,18 @@ class Takeover:
                 raise
             except JfeError as error:
                 self._failed(record, error)
-                return False
-            return True
+                return None
+            return record
 
     async def _open(self, record: Record) -> None:
-        """Rules for the listeners as they are now; loaded even where they seem right, since who loaded them is gone."""
+        """Rules for the listeners as they are now, loaded unless it is proved that they are these already."""
         async with record.lock:
             workload = record.workload
             if workload.state in (*_NOT_OURS, State.ABSENT) or not self._roster.holds(record):
                 return
             try:
-                await self._installation.install(record)
+                if not await self._installation.stands(record):
+                    await self._installation.install(record)
                 # The agent before may have been killed while it held the link closed.
                 await self._installation.open_link(record)
             except JfeError as error:
@@ -101,3 +109,20 @@ class Takeover:
         with contextlib.suppress(JfeError):
             record.workload = record.workload.after(Event.UPGRADER_LOST)
         self._log.error("workload stays closed", extra=fields(workload=record.workload.id, error=str(error)))
+
+
+async def _at_once(what: Callable[[Record], Awaitable[T]], records: Iterable[Record]) -> list[T]:
+    """`what` of each, some at a time. The first that raises ends the others, and is raised when they have ended."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(record: Record) -> T:
+        async with gate:
+            return await what(record)
+
+    tasks = [asyncio.create_task(one(record)) for record in records]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from jfe_cni.agent.attachment import Container
@@ -17,6 +18,7 @@ from jfe_cni.identity.spiffe import SpiffeId, TrustDomain
 from jfe_cni.kernel.cgroups import NFT_ROOT
 from jfe_cni.kernel.ground import KernelGround
 from jfe_cni.kernel.namespace import Namespace
+from jfe_cni.kernel.processes import is_gone, network_namespace, number_at, processes
 from jfe_cni.rules.model import Cgroup, check_workload
 
 
@@ -52,6 +54,11 @@ class Targets:
         # The process that was named may be gone while others of the same namespace go on.
         namespace = _search(workload)
         return Record(workload, namespace)
+
+    def found_by_name(self, record: Record) -> bool:
+        """Whether a namespace is where it was enrolled. One that was found by its number may be another: the kernel
+        gives numbers again."""
+        return number_at(_path(record.workload.target)) == record.workload.namespace
 
     async def cgroup_of(self, target: Target) -> tuple[Cgroup, int] | None:
         """Cgroup and its number, where it is there now."""
@@ -101,15 +108,6 @@ class Targets:
                 return spiffe.host_namespace(self._domain, self._node, name)
 
 
-def namespace_number(path: str) -> tuple[int, int] | None:
-    """Device and inode of what lies at `path`, by which a namespace is known; None where nothing does."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def default_name(target: Target) -> str:
     """A workload's id from what it is: the last part of a path or unit in the letters that an id takes."""
     base = target.value.rstrip("/").rpartition("/")[2] if target.kind != "pid" else f"pid-{target.value}"
@@ -117,17 +115,27 @@ def default_name(target: Target) -> str:
     return name or target.kind
 
 
-def vanished(record: Record) -> bool:
-    """Whether nothing is left in a workload's own namespace, and nothing leads there: only the agent holds it.
+def vanished(records: Iterable[Record]) -> set[Record]:
+    """Those in whose own namespace nothing is left, and nothing leads there: only the agent holds it.
 
-    A file that still mounts it, or a process in it, keeps it."""
-    target = record.workload.target
-    if target.kind == "netns":
-        return namespace_number(target.value) != record.workload.namespace
-    return (
-        not _leads_there(Path("/proc") / target.value, record.workload.namespace)
-        and _process_in(record.workload) is None
-    )
+    A file that still mounts it, or a process in it, keeps it. Reads /proc once at most, however many there are."""
+    suspects = {
+        record.workload.namespace: record
+        for record in records
+        if record.workload.shape == "namespace" and not _still_named(record.workload)
+    }
+    kept = set(map(network_namespace, processes())) if suspects else set()
+    return {record for key, record in suspects.items() if key not in kept}
+
+
+def _still_named(workload: Workload) -> bool:
+    named = _path(workload.target)
+    found = number_at(named)
+    return not is_gone(named) if found is None else found == workload.namespace
+
+
+def _path(target: Target) -> str:
+    return target.value if target.kind == "netns" else f"/proc/{target.value}/ns/net"
 
 
 def _open(target: Target) -> Namespace:
@@ -142,18 +150,7 @@ def _search(workload: Workload) -> Namespace:
 
 
 def _process_in(workload: Workload) -> int | None:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _leads_there(entry, workload.namespace):
-            return int(entry.name)
-    return None
-
-
-def _leads_there(process: Path, namespace: tuple[int, int] | None) -> bool:
-    try:
-        status = (process / "ns" / "net").stat()
-    except OSError:
-        return False
-    return (status.st_dev, status.st_ino) == namespace
+    return next((int(process) for process in processes() if network_namespace(process) == workload.namespace), None)
 
 
 def _number(namespace: Namespace) -> tuple[int, int]:
@@ -165,8 +162,8 @@ def _refuse_whole_host(namespace: Namespace, target: Target) -> None:
 
     That of the host's first process can't always be seen (a container sees its own). The agent's own is taken for it,
     unless it is asked for by a name that somebody gave it: then it is one of several hosts on one kernel."""
-    first = _leads_there(Path("/proc/1"), _number(namespace))
-    own = _leads_there(Path("/proc/self"), _number(namespace))
+    first = network_namespace("1") == _number(namespace)
+    own = network_namespace("self") == _number(namespace)
     named = target.kind == "netns" and not Path(target.value).is_relative_to("/proc")
     if first or (own and not named):
         raise RequestError(

@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import logging
 
+from jfe_cni.agent import messages
 from jfe_cni.agent.announcement import Announcement
 from jfe_cni.agent.enrolment import Enroller, with_listeners
 from jfe_cni.agent.hazards import hazards
@@ -24,6 +25,8 @@ from jfe_cni.kernel.ground import KernelGround
 
 # A unit that restarts is without cover until it is seen, so this is short; a look costs a few system calls a workload.
 PERIOD_SECONDS = 0.5
+# A workload's listeners are looked at every so many of these turns: that they end without the upgrader is rare.
+_ROUNDS = 6
 # Certificates and rules that nobody reported as changed are looked at every so many periods.
 _SELDOM = 10
 
@@ -62,19 +65,32 @@ class Upkeep:
         while True:
             await asyncio.sleep(PERIOD_SECONDS)
             turn += 1
-            for record in self._roster:
-                await self._attend(record)
+            records = list(self._roster)
+            gone = await asyncio.to_thread(vanished, records)
+            for record in records:
                 if turn % _SELDOM == 0:
-                    await self._watch.look(record)
-                    record.hazards = await asyncio.to_thread(hazards, record)
+                    # Nothing is left to notifications alone.
+                    record.stirred = True
+                await self._attend(record, gone=record in gone)
             if turn % _SELDOM == 0:
+                for at, record in enumerate(records):
+                    await self._watch.look(record)
+                    if at % _ROUNDS == turn // _SELDOM % _ROUNDS:
+                        await self._listen_again(record)
+                for record, found in zip(records, await asyncio.to_thread(hazards, records), strict=True):
+                    record.hazards = found
                 await self._renew()
 
-    async def _attend(self, record: Record) -> None:
+    async def _attend(self, record: Record, *, gone: bool) -> None:
         try:
-            if record.workload.state in (State.ENROLLING, State.RELEASING):
+            if record.workload.state is State.ENROLLING:
                 return
-            if await self._is_gone(record):
+            if record.workload.state is State.RELEASING:
+                # What failed is tried again, unless somebody is at it this moment.
+                if not record.lock.locked():
+                    await self._enroller.release(record)
+                return
+            if gone or self._cgroup_is_gone(record):
                 self._log.info("workload-gone", extra=fields(workload=record.workload.id))
                 await self._enroller.release(record)
                 return
@@ -85,11 +101,9 @@ class Upkeep:
             set_trouble(record, error)
             self._log.warning("upkeep failed", extra=fields(workload=record.workload.id, error=str(error)))
 
-    async def _is_gone(self, record: Record) -> bool:
+    def _cgroup_is_gone(self, record: Record) -> bool:
         """For good, that is: a unit's cgroup, or one that somebody else made, may come back."""
-        if record.workload.shape == "namespace":
-            return await asyncio.to_thread(vanished, record)
-        made = self._targets.made_for_one_run(record.workload)
+        made = record.workload.shape == "host" and self._targets.made_for_one_run(record.workload)
         return made and self._targets.cgroup_again(record.workload) is None
 
     async def refresh(self, record: Record) -> None:
@@ -97,9 +111,14 @@ class Upkeep:
         before = record.workload
         if before.shape == "host":
             await self._follow_cgroup(record)
-        if not record.workload.published:
+        quiet = before.shape == "namespace" and not record.stirred and not before.bare
+        if quiet or not record.workload.published:
             return
-        addresses = await self._ground.addresses(record.namespace)
+        addresses = before.addresses
+        if record.stirred or before.shape == "host":
+            # Before it is looked at: what happens meanwhile is looked at the next time.
+            record.stirred = False
+            addresses = await self._ground.addresses(record.namespace)
         workload = dataclasses.replace(await with_listeners(self._ground, record), addresses=addresses)
         if workload.bare:
             still = await self._ground.connections(record.namespace, workload.cgroup_number)
@@ -113,9 +132,30 @@ class Upkeep:
                 await self._issuance.renew_locked(record, await self._supervisor.control())
             if (workload.bare, workload.lent_ports) != (before.bare, before.lent_ports):
                 await self._installation.install(record)
+                self._roster.save()
         finally:
             # Whatever failed, the directory says where the workload is.
             await self._announcement.announce()
+
+    async def _listen_again(self, record: Record) -> None:
+        """Whoever has CAP_NET_ADMIN in a namespace can end listeners there (sock_diag), and the upgrader hears nothing
+        of it. The rules let nothing through meanwhile."""
+        try:
+            async with record.lock:
+                wanted = record.workload.listeners
+                if record.workload.state is not State.COVERED or wanted is None or not self._roster.holds(record):
+                    return
+                if {wanted.outbound, wanted.inbound} <= await self._ground.upgrader_listening(record.namespace):
+                    return
+                self._log.warning("listeners-gone", extra=fields(workload=record.workload.id))
+                control = await self._supervisor.control()
+                messages.expect_done(await control.ask(messages.remove_workload(record.workload.id)))
+                await self._issuance.give(record, control)
+                await self._installation.install(record)
+                self._roster.save()
+        except JfeError as error:
+            set_trouble(record, error)
+            self._log.error("listeners not made again", extra=fields(workload=record.workload.id, error=str(error)))
 
     async def _follow_cgroup(self, record: Record) -> None:
         """A cgroup that is made anew has another number, and rules that name the old one match it no more."""

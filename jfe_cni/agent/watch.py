@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 
 from jfe_cni.agent.installation import Installation
@@ -17,6 +18,9 @@ from jfe_cni.kernel.namespace import Namespace
 
 # The time in which a workload that was just enrolled gets its watch.
 _NEW_SECONDS = 0.1
+# A new agent has hundreds of them, whose first look is not to hold up the takeover; what has changed is told all the
+# same once the watch is there.
+_NEW_AT_ONCE = 32
 # What was not to be mended is tried again.
 _RETRY_SECONDS = 1.0
 
@@ -58,12 +62,10 @@ class Watch:
             ):
                 return
             try:
-                if not record.loaded:
-                    await self._installation.install(record)
-                if await self._installation.flushed(record):
-                    # Seen in a tenth of the time that the whole check takes, and all that while it would be open.
-                    await self._close(record)
-                record.missing = await self._installation.check(record)
+                if record.loaded or not await self._installation.stands(record):
+                    if not record.loaded:
+                        await self._installation.install(record)
+                    record.missing = await self._installation.check(record)
                 if record.missing:
                     await self._mend(record)
                 elif record.link_closed or record.workload.state is State.MENDING:
@@ -80,6 +82,8 @@ class Watch:
         record.workload = workload.after(Event.RULES_CHANGED)
         unclosed = await self._close(record)
         await self._installation.install(record)
+        # With the proof of what was loaded.
+        self._roster.save_if_possible()
         self._metrics.rules_mended.inc()
         await self._open(record)
         self._log.info("rules mended", extra=fields(workload=workload.id))
@@ -108,15 +112,20 @@ class Watch:
             records.setdefault((identity.device, identity.inode), []).append(record)
         for key in [key for key in self._watched if key not in records or self._watched[key].done()]:
             self._watched.pop(key).cancel()
-        for key, watched in records.items():
-            if key not in self._watched and any(record.workload.published for record in watched):
-                self._watched[key] = asyncio.create_task(self._follow(key, watched[0].namespace))
+        new = (
+            (key, watched)
+            for key, watched in records.items()
+            if key not in self._watched and any(record.workload.published for record in watched)
+        )
+        for key, watched in itertools.islice(new, _NEW_AT_ONCE):
+            self._watched[key] = asyncio.create_task(self._follow(key, watched[0].namespace))
 
     async def _follow(self, key: tuple[int, int], namespace: Namespace) -> None:
         try:
             async with contextlib.aclosing(self._ground.changes(namespace)) as changes:  # type: ignore[type-var]
                 async for _ in changes:
                     for record in self._of(key):
+                        record.stirred = True
                         await self.look(record)
         except (JfeError, OSError) as error:
             # Looked at by the clock alone until a new watch is set up.

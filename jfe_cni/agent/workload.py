@@ -11,7 +11,7 @@ from jfe_cni.agent.directory import Address
 from jfe_cni.agent.messages import Listeners
 from jfe_cni.agent.objects import Mode, Shape, Target, WorkloadSettings
 from jfe_cni.errors import ConflictError
-from jfe_cni.rules.model import Cgroup, ConnectionTuple
+from jfe_cni.rules.model import Cgroup, ConnectionTuple, Proof
 
 
 class State(enum.Enum):
@@ -82,7 +82,7 @@ class Certificate:
 class Workload:
     """`listener_ports`: where a host workload listens; `lent_ports`: those of them that are sockets which others made
     for it (socket activation). `cgroup`: of a host workload; `cgroup_number` only while it is there. `container`: what
-    a container runtime told of it."""
+    a container runtime told of it. `proof`: of a namespace's own rules, by which a later agent knows them again."""
 
     id: str
     target: Target
@@ -100,6 +100,7 @@ class Workload:
     lent_ports: tuple[int, ...] = ()
     bare: tuple[ConnectionTuple, ...] = ()
     container: Container | None = None
+    proof: Proof | None = None
     trouble: str | None = None
 
     @property
@@ -123,8 +124,6 @@ class Workload:
 
 def same_thing(one: Workload, other: Workload) -> bool:
     """Whether two enrolments mean one namespace, or one cgroup."""
-    if one.shape != other.shape:
-        return False
-    if one.shape == "namespace":
-        return one.namespace is not None and one.namespace == other.namespace
+    if one.namespace is not None or other.namespace is not None:
+        return one.namespace == other.namespace
     return one.cgroup is not None and other.cgroup is not None and one.cgroup.path == other.cgroup.path

@@ -7,6 +7,7 @@ import ipaddress
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from jfe_cni.agent.client import AgentClient, report_json
 from jfe_cni.agent.objects import Enrolment, Mode, Network, Target, WorkloadSettings
@@ -73,11 +74,11 @@ def enroll(
 ) -> int:
     """Put a workload under cover: give one of --netns, --pid, --unit, --cgroup, --all.
 
-    With --all the other options do not apply; exit status 1 if a pod could not be enrolled.
+    --all goes without the other options: pods' namespaces and annotations say how; exit status 1 if one could not be
+    enrolled.
     """
     if all_running:
-        if any((netns, pid, unit, cgroup)):
-            raise click.UsageError("--all goes without --netns, --pid, --unit, --cgroup.")
+        _refuse_others_than("all_running", "socket", "as_json")
         return _show_running(asyncio.run(_enrol_running(socket)), as_json=as_json)
     enrolment = Enrolment(
         target=_target(netns=netns, pid=pid, unit=unit, cgroup=cgroup),
@@ -117,6 +118,16 @@ def _target(*, netns: str | None, pid: str | None, unit: str | None, cgroup: str
     if len(given) != 1:
         raise click.UsageError("Give exactly one of --netns, --pid, --unit, --cgroup, --all.")
     return given[0]
+
+
+def _refuse_others_than(*names: str) -> None:
+    context = click.get_current_context()
+    for name in context.params:
+        if name not in names and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(
+                f"--all goes without {option}: namespaces and annotations say how pods are enrolled."
+            )
 
 
 def _show_running(report: RunningReport, *, as_json: bool) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from jfe_cni.agent.attachment import Attachment, Container, Pod
 from jfe_cni.agent.log import fields
@@ -30,7 +31,7 @@ from jfe_cni.identity import spiffe
 from jfe_cni.identity.spiffe import TrustDomain
 from jfe_cni.kernel.namespace import Namespace
 
-Result = Mapping[str, Any] | None
+Result = bytes | None
 """What goes to standard output; None: nothing."""
 
 
@@ -38,8 +39,8 @@ class Containers(Protocol):
     """As `jfe_cni.agent.attachments.Attachments`."""
 
     async def attach(self, enrolment: Enrolment, container: Container) -> None: ...
-    async def detach(self, container: str, interface: str) -> None: ...
-    async def amiss(self, container: str, interface: str) -> tuple[str, ...] | None: ...
+    async def detach(self, attachment: Attachment) -> None: ...
+    async def amiss(self, attachment: Attachment) -> tuple[str, ...] | None: ...
     def of_network(self, network: str) -> list[Attachment]: ...
     def unable(self) -> tuple[str, bool] | None: ...
 
@@ -53,10 +54,10 @@ class Absent:
     async def attach(self, enrolment: Enrolment, container: Container) -> None:
         raise CniError(TRY_AGAIN_LATER, self._why, "the runtime tries again by itself; see the agent's log")
 
-    async def detach(self, container: str, interface: str) -> None:
+    async def detach(self, attachment: Attachment) -> None:
         """The namespace goes with its container, and what is known of it when the agent is ready."""
 
-    async def amiss(self, container: str, interface: str) -> tuple[str, ...] | None:
+    async def amiss(self, attachment: Attachment) -> tuple[str, ...] | None:
         raise CniError(TRY_AGAIN_LATER, self._why, "see the agent's log")
 
     def of_network(self, network: str) -> list[Attachment]:
@@ -88,13 +89,13 @@ class Commands:
                 return await self._add(invocation)
             case "DEL":
                 # Whoever asked may go away meanwhile: it wants the same all the same.
-                await asyncio.shield(self._containers.detach(invocation.container, invocation.interface))
+                await asyncio.shield(self._containers.detach(invocation.attachment))
             case "CHECK":
                 await self._check(invocation)
             case "GC":
                 await asyncio.shield(self._collect(invocation))
             case _:
-                self._status()
+                await self._status()
         return None
 
     async def _add(self, invocation: Invocation) -> Result:
@@ -104,12 +105,18 @@ class Commands:
         else:
             check_namespace(invocation.namespace)
             container = Container((invocation.attachment,), invocation.pod, invocation.configuration.cgroup)
-            await self._containers.attach(self.enrolment(invocation.namespace, container, wish), container)
+            try:
+                await self._containers.attach(self.enrolment(invocation.namespace, container, wish), container)
+            except NamespaceGone as error:
+                # Not code 3, by which the runtime would leave what the plugins before this one have made.
+                raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS: {error.message}", error.remedy) from error
         previous = invocation.configuration.previous
-        return previous if previous is not None else minimal_result(invocation.configuration.version)
+        return (
+            previous if previous is not None else json.dumps(minimal_result(invocation.configuration.version)).encode()
+        )
 
     async def _check(self, invocation: Invocation) -> None:
-        amiss = await self._containers.amiss(invocation.container, invocation.interface)
+        amiss = await self._containers.amiss(invocation.attachment)
         if amiss is None:
             wish = (await self._namespaces()).wish(invocation.pod, invocation.configuration.annotations)
             if wish != "off":
@@ -136,7 +143,7 @@ class Commands:
         failures = []
         for each in stale:
             try:
-                await self._containers.detach(each.container, each.interface)
+                await self._containers.detach(each)
             except JfeError as error:
                 failures.append(f"{each.interface} of container {each.container}: {error}")
         if failures:
@@ -146,7 +153,11 @@ class Commands:
                 "; ".join(failures),
             )
 
-    def _status(self) -> None:
+    async def _status(self) -> None:
+        try:
+            await self._namespaces()
+        except CniError as error:
+            raise CniError(UNAVAILABLE, error.message, error.remedy) from error
         unable = self._containers.unable()
         if unable is not None:
             why, suffering = unable
@@ -178,13 +189,12 @@ def check_namespace(path: str) -> None:
 
 def workload_name(container: Container) -> str:
     """For people its beginning, for the rest its end: two containers never share a name, and one keeps its own."""
-    first = container.attachments[0]
-    digest = hashlib.sha256("\0".join((first.network, first.container, first.interface)).encode(errors="replace"))
-    return f"{_legible(container.pod, first)}-{digest.hexdigest()[:12]}"
+    digest = hashlib.sha256(container.id.encode(errors="replace"))
+    return f"{_legible(container.pod, container.id)}-{digest.hexdigest()[:12]}"
 
 
-def _legible(pod: Pod | None, attachment: Attachment) -> str:
-    text = attachment.container[:12] if pod is None else f"{pod.namespace}-{pod.name}"
+def _legible(pod: Pod | None, container: str) -> str:
+    text = container[:12] if pod is None else f"{pod.namespace}-{pod.name}"
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50].strip("-") or "container"
 
 

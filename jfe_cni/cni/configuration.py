@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jfe_cni.cni.faults import INCOMPATIBLE_VERSION, INVALID_CONFIGURATION, UNDECODABLE, CniError
 from jfe_cni.cni.versions import SUPPORTED
@@ -20,12 +20,12 @@ VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 @dataclass(frozen=True)
 class Configuration:
-    """`previous`: prevResult as it came, None where there is none. `valid`: (container, interface) of each attachment
-    that GC leaves; None where none is said. `drop_in`: it came by the network's own folder."""
+    """`previous`: prevResult as it is passed on, None where there is none. `valid`: (container, interface) of each
+    attachment that GC leaves; None where none is said. `drop_in`: it came by the network's own folder."""
 
     version: str
     network: str
-    previous: Mapping[str, Any] | None
+    previous: bytes | None
     annotations: Mapping[str, str]
     cgroup: str | None
     valid: frozenset[tuple[str, str]] | None
@@ -44,13 +44,21 @@ def version_of(text: bytes) -> str | None:
 
 def configuration_of(text: bytes, command: str) -> Configuration:
     """Raises CniError. DEL reads leniently: what was added under another version, or by another text, is deleted."""
+    lenient = command == "DEL"
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        # Before anything is done: what can't be passed on is told while nothing is to be undone.
+        previous = _passed_on(value)
     except (ValueError, RecursionError) as error:
-        raise CniError(UNDECODABLE, f"the network configuration is not JSON: {error}", "see the CNI SPEC") from error
+        if not lenient:
+            raise CniError(
+                UNDECODABLE, f"the network configuration is not JSON: {error}", "see the CNI SPEC"
+            ) from error
+        value, previous = {}, None
     if not isinstance(value, dict):
-        raise CniError(UNDECODABLE, "the network configuration is not a JSON object", "see the CNI SPEC")
-    lenient = command == "DEL"
+        if not lenient:
+            raise CniError(UNDECODABLE, "the network configuration is not a JSON object", "see the CNI SPEC")
+        value = {}
     version = value.get("cniVersion")
     if not lenient and version not in SUPPORTED:
         raise CniError(
@@ -60,15 +68,14 @@ def configuration_of(text: bytes, command: str) -> Configuration:
         )
     runtime = value.get("runtimeConfig")
     runtime = runtime if isinstance(runtime, dict) else {}
-    previous = value.get("prevResult")
-    if previous is not None and not isinstance(previous, dict) and not lenient:
+    if not isinstance(value.get("prevResult"), dict | None) and not lenient:
         raise CniError(INVALID_CONFIGURATION, "prevResult is not an object", "pass the result of the plugin before")
     if command == "CHECK" and previous is None:
         raise CniError(INVALID_CONFIGURATION, "CHECK came without prevResult", "pass the result of ADD (CNI SPEC)")
     return Configuration(
         version=version if isinstance(version, str) else SUPPORTED[0],
         network=value["name"] if isinstance(value.get("name"), str) else "",
-        previous=previous if isinstance(previous, dict) else None,
+        previous=previous,
         annotations={} if lenient else annotations_of(runtime.get(ANNOTATIONS)),
         cgroup=cgroup_of(runtime.get(CGROUP)),
         valid=next((_valid(value[name]) for name in VALID_ATTACHMENTS if name in value), None),
@@ -107,6 +114,14 @@ def _valid(value: object) -> frozenset[tuple[str, str]]:
             )
         found.add((container, interface))
     return frozenset(found)
+
+
+def _passed_on(value: object) -> bytes | None:
+    match value:
+        case {"prevResult": dict(result)}:
+            return json.dumps(result).encode()
+        case _:
+            return None
 
 
 def _finite(text: str) -> float:

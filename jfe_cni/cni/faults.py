@@ -53,7 +53,7 @@ def _code(error: JfeError) -> int:
         case NamespaceGone():
             return UNKNOWN_CONTAINER
         case ConflictError():
-            return CONFLICT
+            return TRY_AGAIN_LATER if error.temporary else CONFLICT
         case RequestError():
             return INVALID_CONFIGURATION
         case HostError():

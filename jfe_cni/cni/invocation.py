@@ -78,7 +78,14 @@ def invocation_of(environment: Mapping[str, str], configuration: Configuration) 
             f"the network's name is {configuration.network!r}",
             "a name begins with a letter or digit; then letters, digits, dots, hyphens and underscores",
         )
-    return Invocation(command, container, interface, _mounted(namespace), pod, configuration)
+    return Invocation(command, container, interface, mounted(namespace), pod, configuration)
+
+
+def check_attachment(attachment: Attachment) -> None:
+    """What a runtime's own record says is held to the same forms. Raises CniError."""
+    told = {"CNI_CONTAINERID": attachment.container, "CNI_IFNAME": attachment.interface, "network": attachment.network}
+    for variable, form in (("CNI_CONTAINERID", _NAME), ("CNI_IFNAME", _INTERFACE), ("network", _NAME)):
+        _fit(told, variable, form)
 
 
 def pod_of(arguments: Mapping[str, str]) -> Pod | None:
@@ -114,7 +121,7 @@ def _fit(environment: Mapping[str, str], variable: str, form: re.Pattern[str]) -
     return value
 
 
-def _mounted(namespace: str) -> str:
+def mounted(namespace: str) -> str:
     """containerd names namespaces below /var/run, which is a link to /run on hosts and absent in many images."""
     below = namespace.removeprefix("/var/run/")
     if below != namespace and not Path("/var/run").is_symlink() and not Path(namespace).exists():

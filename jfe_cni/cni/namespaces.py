@@ -78,6 +78,11 @@ class Namespaces:
             for name in asked.EXCLUSIONS:
                 if annotations.get(name):
                     raise AnnotationError.weakening(name, annotations[name], f"{where} allows no exclusions")
+        if namespace.mode == "strict" and not namespace.allow_weaken and annotations.get(asked.APPLICATION_TLS_PORTS):
+            # A stranger's hello would reach an application that may not speak TLS; what does is found out by asking it.
+            raise AnnotationError.weakening(
+                asked.APPLICATION_TLS_PORTS, annotations[asked.APPLICATION_TLS_PORTS], f"{where} asks for strict"
+            )
         return Wish(mode, asked.settings(annotations))
 
 

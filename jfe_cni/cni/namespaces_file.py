@@ -28,6 +28,8 @@ class NamespacesFile:
         self._path = path
         self._copy = copy
         self._log = log
+        # Two calls that meet a change at once must not both write the copy.
+        self._looking = asyncio.Lock()
         self._read_as: Stamp | None = None
         self._known: Namespaces | None = None
 
@@ -37,10 +39,11 @@ class NamespacesFile:
         Raises CniError (try again later) where it was never read."""
         if self._path is None:
             return Namespaces()
-        stamp = _stamp(self._path)
-        if self._known is None or stamp != self._read_as:
-            await asyncio.to_thread(self._look, self._path)
-            self._read_as = stamp
+        async with self._looking:
+            stamp = _stamp(self._path)
+            if self._known is None or stamp != self._read_as:
+                await asyncio.to_thread(self._look, self._path)
+                self._read_as = stamp
         if self._known is None:
             raise CniError(
                 TRY_AGAIN_LATER,
@@ -69,7 +72,10 @@ class NamespacesFile:
         """Whole or not at all. Without it the next agent has only the file."""
         new = self._copy.with_suffix(".new")
         try:
-            new.write_text(json.dumps(namespaces.as_json()))
+            with new.open("w") as file:
+                json.dump(namespaces.as_json(), file)
+                file.flush()
+                os.fsync(file.fileno())
             new.replace(self._copy)
         except OSError as error:
             self._log.error("namespaces not kept", extra=fields(error=str(error)))

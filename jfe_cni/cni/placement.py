@@ -35,6 +35,8 @@ def update(path: Path, change: Change) -> bool:
 
     A content that `change` will not have stays as it is, also where it came in between. Raises FileNotFoundError where
     the file is gone, KernelError where a rival gives no rest, HostError where it can't be written."""
+    # Of a link, what it leads to: its owner goes on writing there.
+    path = path.resolve()
     there = content = read(path)
     for round_number in range(ROUNDS):
         wanted = change(content)

@@ -13,7 +13,7 @@ from jfe_cni.agent.attachment import Attachment, Container
 from jfe_cni.cni.chain import PLUGIN_TYPE
 from jfe_cni.cni.configuration import ANNOTATIONS, CGROUP, annotations_of, cgroup_of
 from jfe_cni.cni.faults import CniError
-from jfe_cni.cni.invocation import pod_of
+from jfe_cni.cni.invocation import check_attachment, mounted, pod_of
 
 # Results of one container are some kilobytes; annotations hold tens of them.
 _BYTE_LIMIT = 4 * 1024 * 1024
@@ -22,11 +22,16 @@ _LOOPBACK = "lo"
 
 @dataclass(frozen=True)
 class Running:
-    """`namespace` is the file of its network namespace."""
+    """`namespace` is the file of its network namespace; `record` libcni's, which is there until its DEL is done."""
 
     container: Container
     namespace: str
     annotations: Mapping[str, str]
+    record: Path
+
+    @property
+    def attachment(self) -> Attachment:
+        return self.container.attachments[0]
 
 
 def running(cache: Path) -> Iterator[Running | CniError]:
@@ -35,7 +40,7 @@ def running(cache: Path) -> Iterator[Running | CniError]:
     `cache`: libcni's CacheDir. Nothing where the runtime keeps nothing there. Reads files: call it on a thread."""
     for path in sorted((cache / "results").glob("*")):
         try:
-            if path.stat().st_size <= _BYTE_LIMIT and (found := _running(json.loads(path.read_bytes()))):
+            if path.stat().st_size <= _BYTE_LIMIT and (found := _running(json.loads(path.read_bytes()), path)):
                 yield found
         except CniError as error:
             yield error
@@ -43,47 +48,61 @@ def running(cache: Path) -> Iterator[Running | CniError]:
             continue  # it has gone meanwhile, or is another's
 
 
-def _running(value: object) -> Running | None:
-    cached: Any = value
-    match cached:
+def _running(value: object, path: Path) -> Running | None:
+    if not isinstance(value, dict):
+        return None
+    match value:
         case {"kind": "cniCacheV1", "containerId": str(container), "ifName": str(interface), "networkName": str(name)}:
-            pass
+            attachment = Attachment(name, container, interface)
         case _:
             return None
-    arguments = {pair[0]: pair[1] for pair in cached.get("cniArgs") or [] if _is_pair(pair)}
-    pod = pod_of(arguments)
-    namespace = _namespace(cached, interface)
-    if interface == _LOOPBACK or namespace is None or (pod is None and PLUGIN_TYPE not in types_of(cached)):
+    pod = pod_of(_arguments(value.get("cniArgs")))
+    namespace = _namespace(value, interface)
+    if interface == _LOOPBACK or namespace is None or (pod is None and PLUGIN_TYPE not in types_of(value)):
         return None
-    capabilities = cached.get("capabilityArgs")
+    check_attachment(attachment)
+    capabilities = value.get("capabilityArgs")
     capabilities = capabilities if isinstance(capabilities, dict) else {}
     return Running(
-        Container((Attachment(name, container, interface),), pod, cgroup_of(capabilities.get(CGROUP)), ran_bare=True),
-        namespace,
+        Container((attachment,), pod, cgroup_of(capabilities.get(CGROUP)), ran_bare=True),
+        mounted(namespace),
         annotations_of(capabilities.get(ANNOTATIONS)),
+        path,
     )
 
 
-def types_of(cached: Mapping[str, Any]) -> list[object]:
+def types_of(cached: Mapping[Any, Any]) -> list[object]:
     """The types of the plugins through which it was added."""
-    config = cached.get("config")
-    value = json.loads(base64.b64decode(config)) if isinstance(config, str) else None
-    plugins = value.get("plugins") if isinstance(value, dict) else None
-    return [each.get("type") for each in plugins if isinstance(each, dict)] if isinstance(plugins, list) else []
+    match cached:
+        case {"config": str(config)}:
+            value = json.loads(base64.b64decode(config))
+        case _:
+            return []
+    match value:
+        case {"plugins": list(plugins)}:
+            return [each.get("type") for each in plugins if isinstance(each, dict)]
+        case _:
+            return []
 
 
-def _namespace(cached: Mapping[str, Any], interface: str) -> str | None:
+def _namespace(cached: Mapping[Any, Any], interface: str) -> str | None:
     """libcni 1.3 and later keep it; before, the interface that was made tells where it lies."""
     match cached:
         case {"netns": str(path)} if path:
             return path
         case {"result": {"interfaces": list(interfaces)}}:
-            found = [each for each in interfaces if isinstance(each, dict) and each.get("sandbox")]
+            found = [each for each in interfaces if isinstance(each, dict) and isinstance(each.get("sandbox"), str)]
             named = [each for each in found if each.get("name") == interface] or found
-            return str(named[0]["sandbox"]) if named else None
+            return str(named[0]["sandbox"]) if named and named[0]["sandbox"] else None
         case _:
             return None
 
 
-def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(each, str) for each in value)
+def _arguments(value: object) -> dict[str, str]:
+    """Pairs, as libcni keeps them."""
+    found: dict[str, str] = {}
+    for pair in value if isinstance(value, list) else []:
+        match pair:
+            case [str(name), str(text)]:
+                found[name] = text
+    return found

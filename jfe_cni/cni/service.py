@@ -18,7 +18,7 @@ from jfe_cni.agent.attachments import Attachments
 from jfe_cni.agent.log import fields
 from jfe_cni.cni.commands import Absent, Commands
 from jfe_cni.cni.configuration import configuration_of, version_of
-from jfe_cni.cni.faults import TRY_AGAIN_LATER, UNDECODABLE, CniError, answer_to
+from jfe_cni.cni.faults import TRY_AGAIN_LATER, CniError, answer_to
 from jfe_cni.cni.invocation import COMMANDS, environment_and_input, invocation_of
 from jfe_cni.cni.namespaces_file import NamespacesFile
 from jfe_cni.cni.running import Running, running
@@ -28,6 +28,8 @@ from jfe_cni.identity.spiffe import TrustDomain
 
 # What the plugin takes for an answer to print (cni/src): success, and an error of the CNI specification.
 _DONE, _REFUSED = 200, 422
+# How soon it is seen that containers can be attached, and how often those that could not be are tried again.
+_POLL_SECONDS, _RETRY_SECONDS = 0.1, 30.0
 _NOT_READY = "the agent of this node is starting, or waits for its authority"
 
 
@@ -96,8 +98,6 @@ class CniService:
             return answer
         except JfeError as error:
             fault = answer_to(error)
-        except RecursionError:
-            fault = CniError(UNDECODABLE, "the network configuration is nested too deeply", "see the CNI SPEC")
         except OSError as error:
             # Out of memory, descriptors or processes: what the kernel said of it.
             self._log.exception("call failed", extra=fields(error=str(error)))
@@ -112,7 +112,7 @@ class CniService:
                 error=str(fault),
             ),
         )
-        return _answer(_REFUSED, fault.as_json(spoken(version_of(text))))
+        return _answer(_REFUSED, json.dumps(fault.as_json(spoken(version_of(text)))).encode())
 
     async def _calls(self, _: web.Request) -> web.Response:
         return web.json_response({"drop_in": sorted(self._came_by_drop_in), "inline": sorted(self._came_inline)})
@@ -121,8 +121,17 @@ class CniService:
         return web.json_response(await self.enrol_all())
 
     async def _bring_running(self) -> None:
-        outcome = await self.enrol_all()
-        self._log.info("running containers enrolled", extra=fields(**outcome))
+        """Again and again, until none is left out."""
+        while True:
+            pause = _POLL_SECONDS
+            if self._attachments is not None and self._attachments.unable() is None:
+                pause = _RETRY_SECONDS
+                outcome = await self.enrol_all()
+                level = logging.WARNING if outcome["failed"] else logging.INFO
+                self._log.log(level, "running containers enrolled", extra=fields(**outcome))
+                if not outcome["failed"]:
+                    return
+            await asyncio.sleep(pause)
 
     async def enrol_all(self) -> dict[str, list[str]]:
         """Who ran before: `enrolled` and `let_through` by container, `failed` with a sentence each."""
@@ -131,31 +140,32 @@ class CniService:
             if isinstance(each, CniError):
                 outcome["failed"].append(str(each))
                 continue
-            (attachment,) = each.container.attachments
             try:
                 kind = await self._enrol_one(each)
             except JfeError as error:
-                outcome["failed"].append(f"container {attachment.container}: {error}")
+                outcome["failed"].append(f"container {each.container.id}: {error}")
             else:
                 if kind is not None:
-                    outcome[kind].append(attachment.container)
+                    outcome[kind].append(each.container.id)
         return outcome
 
     async def _enrol_one(self, each: Running) -> str | None:
         """What became of it; None where it was under cover already, or its namespace is gone."""
         if self._attachments is None:
             raise CniError(TRY_AGAIN_LATER, _NOT_READY, "try again")
-        (attachment,) = each.container.attachments
-        if self._attachments.holds(attachment.container, attachment.interface) or not Path(each.namespace).exists():
+        if self._attachments.holds(each.attachment) or not Path(each.namespace).exists():
             return None
         wish = (await self._namespaces.current()).wish(each.container.pod, each.annotations)
         if wish == "off":
             return "let_through"
         enrolment = self._commands.enrolment(each.namespace, each.container, wish)
         await self._attachments.attach(enrolment, each.container)
+        if not each.record.exists():
+            # Its DEL came after it was read and before it was attached.
+            await self._attachments.detach(each.attachment)
+            return None
         return "enrolled"
 
 
-def _answer(status: int, value: Any) -> web.Response:
-    body = b"" if value is None else json.dumps(value, allow_nan=False).encode()
-    return web.Response(status=status, body=body, content_type="application/json")
+def _answer(status: int, body: bytes | None) -> web.Response:
+    return web.Response(status=status, body=body or b"", content_type="application/json")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 
-from jfe_cni.errors import CgroupGone, JfeError
-from jfe_cni.kernel import routing, sysctl
+from jfe_cni.errors import CgroupGone, JfeError, KernelError
+from jfe_cni.kernel import routing, sysctl, tables
 from jfe_cni.kernel.cgroups import NFT_ROOT
 from jfe_cni.kernel.namespace import Namespace, NamespaceIdentity, run_inside
-from jfe_cni.kernel.nft import WORKLOAD_WORDS, Nft, table_comment
+from jfe_cni.kernel.nft import WORKLOAD_WORDS, Nft, Run
+from jfe_cni.kernel.tables import TableState
 from jfe_cni.rules import host, namespace
-from jfe_cni.rules.model import Former, HostIntent, Mark, NamespaceIntent, Ruleset
+from jfe_cni.rules.model import Former, HostIntent, Mark, NamespaceIntent, Proof, Ruleset
+
+# Loading is begun again where another changed the namespace's tables in that moment.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,17 @@ class Tagged:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What the kernel said it had right after `ruleset` was loaded."""
+    """What was wanted, told by its digest, and what the kernel had right after it was loaded."""
 
-    ruleset: Ruleset
-    listing: str
+    wanted: str
+    state: TableState
+
+
+@dataclass
+class _Beginning:
+    """What an installation that is under way has found: `new`, nothing of ours was there before."""
+
+    new: bool = False
 
 
 class Cover:
@@ -37,131 +50,198 @@ class Cover:
 
     def __init__(self, nft: Nft | None = None) -> None:
         self._nft = nft or Nft()
+        # Digests and not texts: there is one of these for each pod of the node.
         self._loaded: dict[NamespaceIdentity, _Loaded] = {}
 
     async def enrolled_as(self, where: Namespace) -> str | None:
         """The workload that the namespace's table is tagged with, be it whole or a mere record of what was before."""
-        listing = await self._nft.listing(namespace.FAMILY, namespace.TABLE, where)
-        found = None if listing is None else WORKLOAD_WORDS.match(table_comment(listing))
+        comment = await run_inside(where, partial(tables.comment, namespace.FAMILY, namespace.TABLE))
+        found = None if comment is None else WORKLOAD_WORDS.match(comment)
         return None if found is None else found.group(1)
 
-    async def install_namespace(self, intent: NamespaceIntent, where: Namespace) -> None:
-        """Rules, policy routing and sysctls of one workload; replaces what an earlier intent left there.
+    async def install_namespace(self, intent: NamespaceIntent, where: Namespace) -> tuple[str, ...]:
+        """Rules, policy routing and sysctls of one workload; replaces what an earlier intent left there. What is not as
+        it should be afterwards, in words.
 
         Where there was an earlier one and the new one fails, the earlier one is still whole."""
-        former = await self._former(where)
-        new = former is None
-        if former is None:
-            former = await run_inside(where, _read_former)
-            await self._nft.load(namespace.record_ruleset(intent.workload, former), where)
+        beginning, run = _Beginning(), self._nft.run()
         try:
-            await run_inside(where, partial(_prepare, intent.mark))
-            await self._load(namespace.namespace_ruleset(intent, former), where)
+            loaded, amiss = await run_inside(where, partial(_install_namespace, intent, run, beginning), run.end)
         except (JfeError, asyncio.CancelledError):
-            if new:
+            if beginning.new:
                 await asyncio.shield(self.remove_namespace(where, intent.mark))
             raise
+        self._loaded[where.identity] = loaded
+        return amiss
 
     async def check_namespace(self, intent: NamespaceIntent, where: Namespace) -> tuple[str, ...]:
         """What is not as `intent` wants it, in words; empty: whole.
 
-        An agent that did not load the rules itself has nothing to compare with and says so: install again."""
-        former = await self._former(where)
-        wanted = namespace.namespace_ruleset(intent, former)
-        return (
-            *await self._amiss(wanted, where),
-            *await run_inside(where, partial(_namespace_amiss, intent.mark)),
-        )
+        An agent that did not load the rules itself has nothing to compare with unless it is told (`believe`)."""
+        seen, amiss = await run_inside(where, partial(_check_namespace, intent, self._loaded.get(where.identity)))
+        if seen is not None:
+            self._loaded[where.identity] = seen
+        return amiss
+
+    def proof(self, where: Namespace) -> Proof | None:
+        """By which another agent can tell that the rules are still those that this one loaded."""
+        loaded = self._loaded.get(where.identity)
+        return None if loaded is None else Proof(loaded.wanted, loaded.state.digest)
+
+    def believe(self, where: Namespace, proof: Proof) -> None:
+        """A former agent loaded what `proof` says."""
+        self._loaded[where.identity] = _Loaded(proof.wanted, TableState(tables.UNSEEN, proof.found))
 
     async def remove_namespace(self, where: Namespace, mark: Mark) -> None:
         """Leave rules, routes and sysctls as before the enrolment; done already is done."""
-        former = await self._former(where)
         self._loaded.pop(where.identity, None)
-        # Routes go before the table, which holds the record of what was before, and while it is there nothing leaks.
-        await run_inside(where, partial(_undo, mark, former))
-        await self._nft.delete(namespace.FAMILY, namespace.TABLE, where)
+        await run_inside(where, partial(_remove_namespace, mark))
 
-    async def install_host(self, intent: HostIntent) -> None:
-        """Rules and policy routing of all workloads of this process's own namespace, in place of what is there.
+    async def install_host(self, intent: HostIntent) -> tuple[str, ...]:
+        """Rules and policy routing of all workloads of this process's own namespace, in place of what is there; what of
+        them is not as it should be afterwards.
 
         CgroupGone names a cgroup that is away: leave its workload out. No sysctl is changed."""
         for cgroup in (intent.exemption, *(workload.cgroup for workload in intent.workloads)):
             if not (NFT_ROOT / cgroup.path).is_dir():
                 raise CgroupGone(f"there is no cgroup {cgroup.path}", "see whether its workload still runs")
         with Namespace.own() as own:
-            new = await self._nft.listing(host.FAMILY, host.TABLE) is None
+            beginning, run = _Beginning(), self._nft.run()
             try:
-                await run_inside(own, partial(routing.ensure, intent.mark))
-                await self._load(host.host_ruleset(intent), own)
+                loaded, amiss = await run_inside(own, partial(_install_host, intent, run, beginning), run.end)
             except (JfeError, asyncio.CancelledError):
-                if new:
+                if beginning.new:
                     await asyncio.shield(self.remove_host(intent.mark))
                 raise
+            self._loaded[own.identity] = loaded
+            return amiss
 
     async def check_host(self, intent: HostIntent) -> tuple[str, ...]:
         """As `check_namespace`, for the host's workloads."""
         with Namespace.own() as own:
-            return (
-                *await self._amiss(host.host_ruleset(intent), own),
-                *await run_inside(own, partial(routing.amiss, intent.mark)),
-            )
+            seen, amiss = await run_inside(own, partial(_check_host, intent, self._loaded.get(own.identity)))
+            if seen is not None:
+                self._loaded[own.identity] = seen
+            return amiss
 
     async def remove_host(self, mark: Mark) -> None:
         """No table, no policy rule, no route; done already is done."""
         with Namespace.own() as own:
             self._loaded.pop(own.identity, None)
-            await self._nft.delete(host.FAMILY, host.TABLE, own)
-            await run_inside(own, partial(routing.remove, mark))
+            await run_inside(own, partial(_remove_host, mark))
 
     async def list_tagged(self, where: Namespace | None = None, mark: Mark | None = None) -> tuple[Tagged, ...]:
         """All of ours in `where` (absent: this process's own): tables, and the routing of `mark`."""
         with Namespace.own() as own:
             here = where or own
-            tables = [
+            found = [
                 Tagged("table", f"{table.family} {table.name}", table.workloads)
                 for table in await self._nft.tables(here)
             ]
             routes = await run_inside(here, partial(routing.listed, mark or Mark()))
-        return (*tables, *(Tagged(kind, what, ()) for kind, what in routes))
-
-    async def _load(self, ruleset: Ruleset, where: Namespace) -> None:
-        await self._nft.load(ruleset, where)
-        listing = await self._nft.listing(ruleset.family, ruleset.table, where)
-        self._loaded[where.identity] = _Loaded(ruleset, listing or "")
-
-    async def _amiss(self, wanted: Ruleset, where: Namespace) -> tuple[str, ...]:
-        listing = await self._nft.listing(wanted.family, wanted.table, where)
-        known = self._loaded.get(where.identity)
-        if listing is None:
-            return (f"the table {wanted.family} {wanted.table} is missing",)
-        if known is None or known.ruleset.text != wanted.text:
-            return (f"the table {wanted.family} {wanted.table} is not the one that is wanted",)
-        if listing != known.listing:
-            return (f"the table {wanted.family} {wanted.table} has been changed",)
-        return ()
-
-    async def _former(self, where: Namespace) -> Former | None:
-        listing = await self._nft.listing(namespace.FAMILY, namespace.TABLE, where)
-        return None if listing is None else Former.parse(table_comment(listing))
+        return (*found, *(Tagged(kind, what, ()) for kind, what in routes))
 
 
-def _read_former() -> Former:
-    return sysctl.read_former(loopback_up=routing.loopback_up())
+# What follows runs on a thread that has entered the namespace: one visit for each of the methods above.
 
 
-def _prepare(mark: Mark) -> None:
+def _install_namespace(intent: NamespaceIntent, run: Run, beginning: _Beginning) -> tuple[_Loaded, tuple[str, ...]]:
+    former = _former()
+    recorded = None
+    if former is None:
+        beginning.new = True
+        former = sysctl.read_former(loopback_up=routing.loopback_up())
+        recorded = _record(namespace.record(intent.workload, former))
     sysctl.set_all()
     # A route needs its device up, and all that is marked goes over the loopback.
     routing.set_loopback(up=True)
-    routing.ensure(mark)
+    routing.ensure(intent.mark)
+    loaded = _load(namespace.namespace_ruleset(intent, former), run, recorded)
+    return loaded, _namespace_amiss(intent.mark)
 
 
-def _undo(mark: Mark, former: Former | None) -> None:
+def _record(comment: str) -> int:
+    """Ahead of the first change, so that none goes unrecorded. The generation in which the table has nothing else."""
+    if tables.comment(namespace.FAMILY, namespace.TABLE) is not None:
+        tables.delete(namespace.FAMILY, namespace.TABLE)
+    before = tables.generation()
+    tables.record(namespace.FAMILY, namespace.TABLE, comment)
+    return before + 1
+
+
+def _check_namespace(intent: NamespaceIntent, known: _Loaded | None) -> tuple[_Loaded | None, tuple[str, ...]]:
+    seen, amiss = _seen(lambda: namespace.namespace_ruleset(intent, _former()), known)
+    return seen, (*amiss, *_namespace_amiss(intent.mark))
+
+
+def _remove_namespace(mark: Mark) -> None:
+    former = _former()
+    # Routes go before the table, which holds the record of what was before, and while it is there nothing leaks.
     routing.remove(mark)
     if former is not None:
         sysctl.restore(former)
         if not former.loopback_up:
             routing.set_loopback(up=False)
+    tables.delete(namespace.FAMILY, namespace.TABLE)
+
+
+def _install_host(intent: HostIntent, run: Run, beginning: _Beginning) -> tuple[_Loaded, tuple[str, ...]]:
+    beginning.new = tables.comment(host.FAMILY, host.TABLE) is None
+    routing.ensure(intent.mark)
+    loaded = _load(host.host_ruleset(intent), run)
+    return loaded, routing.amiss(intent.mark)
+
+
+def _check_host(intent: HostIntent, known: _Loaded | None) -> tuple[_Loaded | None, tuple[str, ...]]:
+    seen, amiss = _seen(lambda: host.host_ruleset(intent), known)
+    return seen, (*amiss, *routing.amiss(intent.mark))
+
+
+def _remove_host(mark: Mark) -> None:
+    tables.delete(host.FAMILY, host.TABLE)
+    routing.remove(mark)
+
+
+def _load(ruleset: Ruleset, run: Run, empty: int | None = None) -> _Loaded:
+    """Loads, and takes down what the kernel made of it: no more than that, for whatever is in it counts as ours from
+    then on. A transaction of another in that moment would be seen by its generation.
+
+    `empty`: the generation in which the table is there with the wanted comment and nothing else. To take a table away
+    costs a grace period of RCU, 10 ms or more, when `nft` closes its socket (nft_rcv_nl_event, net/netfilter/
+    nf_tables_api.c): nothing is, where nothing must be."""
+    for _ in range(_ATTEMPTS):
+        before = tables.generation()
+        run.load(ruleset.addition if before == empty else ruleset.text)
+        state = tables.state(ruleset.family, ruleset.table)
+        if state is not None and state.generation == before + 1 and state.digest != tables.CHANGED:
+            return _Loaded(_digest(ruleset), state)
+    raise KernelError(
+        f"the tables of the namespace change while {ruleset.family} {ruleset.table} is loaded",
+        "see what else loads rules there (nft monitor), and try again",
+    )
+
+
+def _seen(wanted: Callable[[], Ruleset], known: _Loaded | None) -> tuple[_Loaded | None, tuple[str, ...]]:
+    """What is known of the table now, None where that can't be told anew, and what is amiss with it."""
+    ruleset = wanted()
+    table = f"the table {ruleset.family} {ruleset.table}"
+    state = tables.state(ruleset.family, ruleset.table, None if known is None else known.state)
+    if state is None:
+        return None, (f"{table} is missing",)
+    if known is None or known.wanted != _digest(ruleset):
+        return None, (f"{table} is not the one that is wanted",)
+    if tables.CHANGED in (state.digest, known.state.digest) or state.digest != known.state.digest:
+        return None, (f"{table} has been changed",)
+    return _Loaded(known.wanted, state), ()
+
+
+def _digest(ruleset: Ruleset) -> str:
+    return blake2b(ruleset.text.encode(), digest_size=tables.DIGEST).hexdigest()
+
+
+def _former() -> Former | None:
+    comment = tables.comment(namespace.FAMILY, namespace.TABLE)
+    return None if comment is None else Former.parse(comment)
 
 
 def _namespace_amiss(mark: Mark) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +37,7 @@ class KernelGround:
 
     async def addresses(self, namespace: Namespace) -> frozenset[IPv4Address | IPv6Address]:
         """Global unicast addresses of all devices but the loopback."""
-        return frozenset(map(ip_address, await links.addresses(namespace)))
+        return await links.addresses(namespace)
 
     async def connections(self, namespace: Namespace, cgroup_number: int | None) -> frozenset[ConnectionTuple]:
         """TCP connections to foreign addresses that are open now, of one cgroup and those below it or of all."""
@@ -83,12 +83,11 @@ class KernelGround:
 
     async def open_link(self, namespace: Namespace) -> None:
         """Undoes `close_link`."""
-        for link in await links.links(namespace):
-            await links.open_link(self._nft, link.outside)
+        await links.open_links(namespace)
 
     async def sweep_links(self, closed: Iterable[Namespace]) -> None:
         """Opens whatever was closed, of links that are there and of those that are gone, but those of `closed`."""
-        await links.sweep(self._nft, closed)
+        await links.sweep(closed)
 
     def cgroup(self, path: str) -> tuple[Cgroup, int] | None:
         """The cgroup at an absolute path or one below the v2 root, with its number (inode); None: there is none."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
+from jfe_cni.kernel import rtnetlink, tables
 from jfe_cni.kernel.namespace import Namespace, run_inside
-from jfe_cni.kernel.netlink import open_route
+from jfe_cni.kernel.netlink import NETLINK_ROUTE, asking
 from jfe_cni.kernel.nft import Nft
+from jfe_cni.kernel.rtnetlink import LOOPBACK, RT_SCOPE_UNIVERSE
 from jfe_cni.rules import closed_link
 from jfe_cni.rules.closed_link import FAMILY, PREFIX
 
 VETH = "veth"
+DEVICES = "the devices of a namespace can't be read"
 
 
 @dataclass(frozen=True)
@@ -43,63 +48,55 @@ async def links(namespace: Namespace) -> tuple[Link, ...]:
 
 
 async def close_link(nft: Nft, device: str) -> None:
-    """Nothing passes at `device` of this process's own namespace, in either direction, until `open_link`."""
+    """Nothing passes at `device` of this process's own namespace, in either direction, until `open_links`."""
     await nft.load(closed_link.closed_link_ruleset(device))
 
 
-async def open_link(nft: Nft, device: str) -> None:
-    """Undo `close_link`; a link that is open stays open."""
-    await nft.delete(FAMILY, closed_link.closed_link_table(device))
+async def open_links(namespace: Namespace) -> None:
+    """Undo `close_link` for all of a namespace's links; one that is open stays open."""
+    closed = await _closing_tables()
+    # Hardly ever one, and looking for the links goes through all devices of the host.
+    if closed:
+        of_links = {closed_link.closed_link_table(link.outside) for link in await links(namespace)}
+        await _delete(closed & of_links)
 
 
-async def sweep(nft: Nft, closed: Iterable[Namespace]) -> None:
+async def sweep(closed: Iterable[Namespace]) -> None:
     """Take away what closes a device of this process's own namespace, but for the links of the namespaces `closed`.
 
     Such a table outlives its device, and later kernels bind it again to the next one of that name."""
-    tables = {name for family, name in await nft.names() if (family, name[: len(PREFIX)]) == (FAMILY, PREFIX)}
-    if not tables:
+    found = await _closing_tables()
+    if not found:
         return
     kept = {closed_link.closed_link_table(link.outside) for each in closed for link in await links(each)}
-    for table in sorted(tables - kept):
-        await nft.delete(FAMILY, table)
+    await _delete(found - kept)
 
 
-async def addresses(namespace: Namespace) -> frozenset[str]:
+async def _closing_tables() -> frozenset[str]:
+    """What closes a link of this process's own namespace, which the threads of a pool are in."""
+    return frozenset(name for name in await asyncio.to_thread(tables.names, FAMILY) if name.startswith(PREFIX))
+
+
+async def _delete(closing: Iterable[str]) -> None:
+    for table in sorted(closing):
+        await asyncio.to_thread(tables.delete, FAMILY, table)
+
+
+async def addresses(namespace: Namespace) -> frozenset[IPv4Address | IPv6Address]:
     """The addresses of global scope of all devices but the loopback."""
-
-    def read() -> frozenset[str]:
-        with open_route() as route:
-            return frozenset(
-                address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")
-                for address in route.get_addr()
-                if address["scope"] == RT_SCOPE_UNIVERSE and address["index"] != LOOPBACK
-            )
-
-    return await run_inside(namespace, read)
+    return await run_inside(namespace, global_addresses)
 
 
-RT_SCOPE_UNIVERSE = 0
-"""linux/rtnetlink.h: valid everywhere, unlike link-local addresses and those of the loopback."""
-
-LOOPBACK = 1
-"""The index of `lo` in every namespace."""
-
-
-@dataclass(frozen=True)
-class _Veth:
-    index: int
-    name: str
-    peer: int
-    peer_elsewhere: bool
+def global_addresses() -> frozenset[IPv4Address | IPv6Address]:
+    """As `addresses`, of the calling thread's namespace."""
+    with asking(NETLINK_ROUTE, DEVICES) as netlink:
+        return frozenset(
+            address.value
+            for address in rtnetlink.addresses(netlink)
+            if address.scope == RT_SCOPE_UNIVERSE and address.link != LOOPBACK
+        )
 
 
-def _veths() -> tuple[_Veth, ...]:
-    found = []
-    with open_route() as route:
-        for link in route.get_links():
-            info = link.get_attr("IFLA_LINKINFO")
-            peer = link.get_attr("IFLA_LINK")
-            if info is not None and info.get_attr("IFLA_INFO_KIND") == VETH and peer is not None:
-                elsewhere = link.get_attr("IFLA_LINK_NETNSID") is not None
-                found.append(_Veth(link["index"], link.get_attr("IFLA_IFNAME"), peer, elsewhere))
-    return tuple(found)
+def _veths() -> tuple[rtnetlink.Link, ...]:
+    with asking(NETLINK_ROUTE, DEVICES) as netlink:
+        return tuple(link for link in rtnetlink.links(netlink) if link.kind == VETH and link.peer)

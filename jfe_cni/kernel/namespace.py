@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import threading
@@ -22,6 +23,9 @@ CLONE_NEWNET = 0x40000000
 
 NSFS_MAGIC = 0x6E736673
 """linux/magic.h"""
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,8 @@ def check_is_network_namespace(descriptor: int, origin: str) -> None:
 
     A process in another mount namespace than dockerd sees an empty regular file where dockerd mounted a namespace, so
     that a file exists proves nothing."""
-    libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(256)  # struct statfs, 120 bytes on 64-bit; its first word is f_type
-    if libc.fstatfs(descriptor, buffer) != 0:
+    if _LIBC.fstatfs(descriptor, buffer) != 0:
         raise RequestError(f"{origin} cannot be examined", "name a network namespace")
     if ctypes.c_long.from_buffer(buffer).value != NSFS_MAGIC:
         raise RequestError(
@@ -111,20 +114,22 @@ def check_is_network_namespace(descriptor: int, origin: str) -> None:
             "see from the mount namespace in which it was mounted, or name a process of the workload",
         )
     # ioctl_ns(2): NS_GET_NSTYPE is _IO(0xb7, 3)
-    if libc.ioctl(descriptor, 0xB703) != CLONE_NEWNET:
+    if _LIBC.ioctl(descriptor, 0xB703) != CLONE_NEWNET:
         raise RequestError(f"{origin} is a namespace of another kind", "name a network namespace: /proc/PID/ns/net")
 
 
-async def run_inside(namespace: Namespace, work: Callable[[], T]) -> T:
+async def run_inside(namespace: Namespace, work: Callable[[], T], interrupt: Callable[[], None] | None = None) -> T:
     """`work()` on a thread that has entered `namespace` and ends afterwards; what it raises is raised here.
 
-    A thread of its own, never one of a pool: a pool's thread would take the next work along into the namespace."""
+    A thread of its own, never one of a pool: a pool's thread would take the next work along into the namespace.
+    Cancelled, it calls `interrupt`, and waits for the end of `work` all the same: whoever undoes what was begun must
+    not be overtaken by it."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
     def settle(result: Callable[[], None]) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: None if done.cancelled() else result())
+            loop.call_soon_threadsafe(result)
 
     def enter_and_work() -> None:
         try:
@@ -137,13 +142,22 @@ async def run_inside(namespace: Namespace, work: Callable[[], T]) -> T:
             settle(lambda: done.set_result(value))
 
     threading.Thread(target=enter_and_work, name=f"inside {namespace.origin}", daemon=True).start()
-    return await done
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        if interrupt is not None:
+            interrupt()
+        while not done.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
+        # Asked for, so that it counts as seen.
+        done.exception()
+        raise
 
 
 def enter(namespace: Namespace) -> None:
     """setns(2) for the calling thread alone: it never comes back."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+    if _LIBC.setns(namespace.fileno(), CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         if error == EPERM:
             raise HostError(f"{namespace.origin} may not be entered", "run as root")
@@ -157,8 +171,7 @@ async def fresh_namespace() -> Namespace:
 
 
 def _unshare() -> Namespace:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
+    if _LIBC.unshare(CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         if error == EPERM:
             raise HostError("a namespace may not be made", "run as root")

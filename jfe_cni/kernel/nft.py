@@ -1,25 +1,25 @@
 """Rulesets in the kernel: loaded as text, one transaction each, and read back as `nft` prints them.
 
-Text and not JSON, for some hosts' `nft` is built without it; `nsenter --net` and not `ip netns exec`, which remounts
-`/sys` so that no cgroup's path is found.
+Text and not JSON, for some hosts' `nft` is built without it. `nft` is started by a thread that has entered the
+namespace, which its child is in from the first: no `nsenter` before it, and not `ip netns exec`, which remounts `/sys`
+so that no cgroup's path is found.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
+from functools import partial
 
-from jfe_cni.errors import CgroupGone, HostError, KernelError, NamespaceGone
-from jfe_cni.kernel.namespace import Namespace
+from jfe_cni.errors import CgroupGone, HostError, KernelError
+from jfe_cni.kernel.namespace import Namespace, run_inside
 from jfe_cni.rules.model import Ruleset
 
 NFT_PACKAGE = "install the package `nftables`"
-NSENTER_PACKAGE = "install the package `util-linux`"
 
-TABLE_COMMENT = re.compile(r'^\tcomment "([^"]*)"$', re.MULTILINE)
 WORKLOAD_WORDS = re.compile(r"jfe workload ([a-z0-9-]+)")
 WORKLOAD_TAG = re.compile(rf'comment "{WORKLOAD_WORDS.pattern}')
 
@@ -33,12 +33,53 @@ class Table:
     workloads: tuple[str, ...]
 
 
-class Nft:
-    """`nft`, found once. Its errors: HostError (no nft, no root), CgroupGone (a path does not exist), KernelError."""
+class Run:
+    """Runs of `nft` one after the other, in the namespace of the thread that asks for them; any thread may `end` them.
 
-    def __init__(self, nft: str | None = None, nsenter: str | None = None) -> None:
+    Raises HostError (no root), CgroupGone (a path does not exist), KernelError (all else, and having been ended)."""
+
+    def __init__(self, nft: str) -> None:
+        self._nft = nft
+        self._ended = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def load(self, text: str) -> None:
+        """All of it or nothing."""
+        self(["-f", "-"], text)
+
+    def __call__(self, arguments: list[str], text: str = "") -> str:
+        """What it prints."""
+        with subprocess.Popen(
+            [self._nft, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            self._process = process
+            if self._ended:
+                process.kill()
+            out, err = process.communicate(text.encode())
+        if self._ended:
+            raise KernelError("nft was ended", "try again")
+        if process.returncode != 0:
+            said = err.decode(errors="replace").strip()
+            # One line a mistake, each with the rule below it and what of it is meant: the first is the cause.
+            raise _fault(said.partition("\n")[0] or f"status {process.returncode}")
+        return out.decode()
+
+    def end(self) -> None:
+        """Killed while loading, nft has either sent its one transaction or has not."""
+        self._ended = True
+        if self._process is not None:
+            self._process.kill()
+
+
+class Nft:
+    """`nft`, found once. HostError where there is none; its errors else are those of `Run`."""
+
+    def __init__(self, nft: str | None = None) -> None:
         self._nft = nft or locate("nft", NFT_PACKAGE)
-        self._nsenter = nsenter or locate("nsenter", NSENTER_PACKAGE)
+
+    def run(self) -> Run:
+        """For who is on a thread inside a namespace already."""
+        return Run(self._nft)
 
     async def load(self, ruleset: Ruleset, namespace: Namespace | None = None) -> None:
         """All of `ruleset` or nothing. `namespace` absent: this process's own."""
@@ -72,44 +113,10 @@ class Nft:
         lines = [line.split() for line in (await self._run(["list", "tables"], namespace)).splitlines()]
         return tuple((family, name) for _, family, name in lines)
 
-    async def delete(self, family: str, table: str, namespace: Namespace | None = None) -> None:
-        """Take a table away; none there is none to take."""
-        await self._run(["-f", "-"], namespace, f"add table {family} {table}\ndelete table {family} {table}\n")
-
     async def _run(self, arguments: list[str], namespace: Namespace | None, text: str = "") -> str:
-        command = [self._nft, *arguments]
-        if namespace is not None:
-            command = [self._nsenter, f"--net={namespace.path}", "--", *command]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, err = await process.communicate(text.encode())
-        except asyncio.CancelledError:
-            # Killed while loading, nft has either sent its one transaction or has not.
-            await end(process)
-            raise
-        if process.returncode != 0:
-            said = err.decode(errors="replace").strip()
-            # One line a mistake, each with the rule below it and what of it is meant: the first is the cause.
-            raise _fault(said.partition("\n")[0] or f"status {process.returncode}", namespace)
-        return out.decode()
-
-
-def table_comment(listing: str) -> str:
-    """The comment of the table whose `nft list table` this is; empty if it has none."""
-    found = TABLE_COMMENT.search(listing)
-    return found.group(1) if found else ""
-
-
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Kills it and waits for its end, be it that it has ended already."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
+        run = self.run()
+        with Namespace.own() if namespace is None else contextlib.nullcontext(namespace) as here:
+            return await run_inside(here, partial(run, arguments, text), run.end)
 
 
 def locate(program: str, remedy: str) -> str:
@@ -120,13 +127,9 @@ def locate(program: str, remedy: str) -> str:
     return found
 
 
-def _fault(said: str, namespace: Namespace | None) -> HostError | CgroupGone | KernelError | NamespaceGone:
+def _fault(said: str) -> HostError | CgroupGone | KernelError:
     if "Operation not permitted" in said:
         return HostError(f"nft may not load rules ({said})", "run as root, with CAP_NET_ADMIN")
     if "cgroupv2 path fails" in said:
         return CgroupGone(f"a rule names a cgroup that does not exist ({said})", "see whether its workload still runs")
-    if "nsenter" in said and "No such file" in said:
-        return NamespaceGone(
-            f"{namespace.origin if namespace else 'the namespace'} is gone", "see whether it still runs"
-        )
     return KernelError(f"nft failed: {said}", "see `jfe doctor` for what the kernel must offer")

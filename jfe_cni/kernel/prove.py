@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import sys
+from functools import partial
 
 from jfe_cni.errors import HostError, KernelError, RuleMatchError
 from jfe_cni.kernel import routing
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup, check_cgroup_namespace
 from jfe_cni.kernel.namespace import Namespace, fresh_namespace, run_inside
-from jfe_cni.kernel.nft import NSENTER_PACKAGE, Nft, end, locate
+from jfe_cni.kernel.nft import Nft
 from jfe_cni.rules.model import Exemption, Mark, Mode, NamespaceIntent
 from jfe_cni.rules.namespace import namespace_ruleset
 from jfe_cni.rules.probe import probe_ruleset
@@ -43,8 +45,10 @@ async def prove_rules_match(nft: Nft, tree: CgroupTree, upgrader: str, mark: Mar
             port = listener.getsockname()[1]
             await nft.load(probe_ruleset(exemption, port), namespace)
             made = MadeCgroup(tree.root, tree.path(upgrader))
-            inside = await _probe(namespace, str(made.procs), port)
-            outside = await _probe(namespace, "", port)
+            inside, outside = await asyncio.gather(
+                run_inside(namespace, partial(_probe, str(made.procs), port)),
+                run_inside(namespace, partial(_probe, "", port)),
+            )
         finally:
             listener.close()
     if (inside, outside) != (CONNECTED, REFUSED):
@@ -71,19 +75,13 @@ def _listen() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-async def _probe(namespace: Namespace, procs: str, port: int) -> int:
-    nsenter = locate("nsenter", NSENTER_PACKAGE)
-    process = await asyncio.create_subprocess_exec(
-        nsenter, f"--net={namespace.path}", "--", sys.executable, "-I", "-S", "-c", PROBE, procs, str(port),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"PATH": os.environ.get("PATH", os.defpath)},
-    )  # fmt: skip
-    try:
-        return await process.wait()
-    except asyncio.CancelledError:
-        await end(process)
-        raise
+def _probe(procs: str, port: int) -> int:
+    """On a thread inside the namespace, which the child is in, too."""
+    command = [sys.executable, "-I", "-S", "-c", PROBE, procs, str(port)]
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, check=False
+    ).returncode
 
 
 def _word(status: int) -> str:

@@ -10,24 +10,21 @@ import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from struct import pack, unpack_from
-from typing import Any
 
 from jfe_cni.errors import HostError, KernelError
-from jfe_cni.kernel.netlink import (
-    NETLINK_SOCK_DIAG,
-    NLM_F_ACK,
-    NLM_F_REQUEST,
-    NLMSG_HEADER,
-    open_diag,
-    open_route,
-)
+from jfe_cni.kernel import rtnetlink
+from jfe_cni.kernel.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink, asking, attributes
 from jfe_cni.rules.model import ConnectionTuple
 
 ALL_STATES = (1 << 32) - 1
 
-SOCK_DESTROY = 21
-"""linux/sock_diag.h; needs CONFIG_INET_DIAG_DESTROY."""
+SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
+"""linux/sock_diag.h; the second needs CONFIG_INET_DIAG_DESTROY."""
+
+INET_DIAG_MSG, INET_DIAG_CGROUP_ID = 72, 21
+"""linux/inet_diag.h: bytes of struct inet_diag_msg; an attribute that the kernel gives unasked (Linux 5.9)."""
 
 ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(
     1, 12
@@ -60,16 +57,20 @@ class TcpSocket:
 def sockets(states: Iterable[int]) -> tuple[TcpSocket, ...]:
     """The TCP sockets of the calling thread's namespace that are in one of `states`."""
     mask = sum(1 << state for state in states)
-    found: list[TcpSocket] = []
-    with open_diag() as diag:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            found += [_socket(message) for message in diag.get_sock_stats(family=family, states=mask)]
-    return tuple(found)
+    with asking(NETLINK_SOCK_DIAG, "connections can't be read or ended") as netlink:
+        return tuple(
+            _socket(message)
+            for family in (socket.AF_INET, socket.AF_INET6)
+            # Not of one moment: a busy namespace has none that a dump would get hold of.
+            for message in netlink.stream(SOCK_DIAG_BY_FAMILY, _request(family, mask, bytes(48)))
+        )
 
 
 def connections(cgroups: Collection[int] | None = None) -> frozenset[ConnectionTuple]:
     """Connections to foreign addresses that may still carry a byte; of the `cgroups` given, or of all."""
-    own = {ip_address(address) for address in local_addresses()}
+    if _nothing_but_listeners():
+        return frozenset()
+    own = local_addresses()
     return frozenset(
         found
         for each in sockets(OPEN)
@@ -77,6 +78,23 @@ def connections(cgroups: Collection[int] | None = None) -> frozenset[ConnectionT
         for found in [each.tuple()]
         if not found.remote.is_loopback and found.remote not in own
     )
+
+
+def _nothing_but_listeners() -> bool:
+    """The kernel looks for a namespace's connections among all of the host's, a millisecond's work; how many sockets a
+    namespace has it knows (`inuse` of proc(5)'s sockstat: those that listen or have a connection)."""
+    return _in_use() == len(sockets([LISTEN]))
+
+
+def _in_use() -> int:
+    count = 0
+    for name, protocol in (("sockstat", "TCP:"), ("sockstat6", "TCP6:")):
+        path = Path("/proc/thread-self/net", name)
+        for line in path.read_text().splitlines() if path.exists() else ():
+            match line.split():
+                case [first, "inuse", number, *_] if first == protocol:
+                    count += int(number)
+    return count
 
 
 def listening(cgroups: Collection[int] | None = None) -> tuple[TcpSocket, ...]:
@@ -90,20 +108,17 @@ def destroy(wanted: Iterable[ConnectionTuple]) -> int:
     HostError where the kernel was built without it."""
     ending = frozenset(wanted)
     found = [each for each in sockets(OPEN) if each.tuple() in ending]
-    # Not by pyroute2's DiagSocket: it tells messages apart by address family, and takes an error's answer for data.
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as netlink:
+    with asking(NETLINK_SOCK_DIAG, "connections can't be read or ended") as netlink:
         return sum(_destroy_one(netlink, each) for each in found)
 
 
-def local_addresses() -> frozenset[str]:
+def local_addresses() -> frozenset[IPv4Address | IPv6Address]:
     """All addresses of the calling thread's namespace."""
-    with open_route() as route:
-        return frozenset(
-            address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS") for address in route.get_addr()
-        )
+    with asking(NETLINK_ROUTE, "addresses can't be read") as netlink:
+        return frozenset(address.value for address in rtnetlink.addresses(netlink))
 
 
-def _destroy_one(netlink: socket.socket, ending: TcpSocket) -> bool:
+def _destroy_one(netlink: Netlink, ending: TcpSocket) -> bool:
     local, local_port, remote, remote_port = ending.connection
     family = socket.AF_INET6 if ending.ipv6 else socket.AF_INET
     # struct inet_diag_sockid. The cookie makes it that very socket: without it, the kernel's look-up of a connection
@@ -114,32 +129,43 @@ def _destroy_one(netlink: socket.socket, ending: TcpSocket) -> bool:
         + socket.inet_pton(family, remote).ljust(16, b"\0")
         + pack("=IQ", ending.device, ending.cookie)
     )
-    # struct inet_diag_req_v2: family, protocol, ext, pad, states, id
-    request = pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, ALL_STATES) + identity
-    flags = NLM_F_REQUEST | NLM_F_ACK
-    netlink.send(pack("=IHHII", NLMSG_HEADER + len(request), SOCK_DESTROY, flags, 1, 0) + request)
-    answer = netlink.recv(4096)
-    # struct nlmsgerr: a negative errno, or 0
-    code = -unpack_from("=i", answer, NLMSG_HEADER)[0]
-    if code in (0, errno.ENOENT, errno.ESTALE):
-        return bool(code == 0)
-    if code == errno.EPERM:
-        raise HostError("connections may not be ended", "run as root, with CAP_NET_ADMIN")
-    if code == errno.EOPNOTSUPP:
-        raise HostError("the kernel cannot end connections", "build it with CONFIG_INET_DIAG_DESTROY")
-    raise KernelError(f"a connection cannot be ended ({errno.errorcode.get(code, code)})", "try again")
+    try:
+        netlink.change(SOCK_DESTROY, _request(family, ALL_STATES, identity))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        if error.errno == errno.EPERM:
+            raise HostError("connections may not be ended", "run as root, with CAP_NET_ADMIN") from error
+        if error.errno == errno.EOPNOTSUPP:
+            raise HostError("the kernel cannot end connections", "build it with CONFIG_INET_DIAG_DESTROY") from error
+        code = errno.errorcode.get(error.errno or 0, error.errno)
+        raise KernelError(f"a connection cannot be ended ({code})", "try again") from error
+    return True
 
 
-def _socket(message: Any) -> TcpSocket:
+def _request(family: socket.AddressFamily, states: int, identity: bytes) -> bytes:
+    """struct inet_diag_req_v2: family, protocol, ext, pad, states, id"""
+    return pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, states) + identity
+
+
+def _socket(message: bytes) -> TcpSocket:
+    # struct inet_diag_msg: family, state, timer, retrans; struct inet_diag_sockid; expires, queues, uid, inode
+    family, state = message[0], message[1]
+    local_port, remote_port = unpack_from("!HH", message, 4)
+    size = 16 if family == socket.AF_INET6 else 4
+    local, remote = (socket.inet_ntop(family, message[at : at + size]) for at in (8, 24))
+    device, cookie = unpack_from("=IQ", message, 40)
+    uid, inode = unpack_from("=II", message, 64)
+    cgroup = attributes(message[INET_DIAG_MSG:]).get(INET_DIAG_CGROUP_ID)
     return TcpSocket(
-        state=message["idiag_state"],
-        connection=(message["idiag_src"], message["idiag_sport"], message["idiag_dst"], message["idiag_dport"]),
-        cgroup=message.get_attr("INET_DIAG_CGROUP_ID") or 0,
-        inode=message["idiag_inode"],
-        uid=message["idiag_uid"],
-        device=message["idiag_if"],
-        cookie=message["idiag_cookie"],
-        ipv6=message["idiag_family"] == socket.AF_INET6,
+        state=state,
+        connection=(local, local_port, remote, remote_port),
+        cgroup=0 if cgroup is None else unpack_from("=Q", cgroup)[0],
+        inode=inode,
+        uid=uid,
+        device=device,
+        cookie=cookie,
+        ipv6=family == socket.AF_INET6,
     )
 
 

@@ -172,6 +172,15 @@ class HostIntent:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """Digests, in hexadecimal, of rules as they were wanted and of the table that the kernel made of them. While both
+    are the same, nobody has changed the rules since they were loaded, whoever loaded them."""
+
+    wanted: str
+    found: str
+
+
+@dataclass(frozen=True)
 class Ruleset:
     """One nft table as text; loading it replaces the table in one transaction. It is tagged with `workloads`."""
 
@@ -179,6 +188,13 @@ class Ruleset:
     family: str
     text: str
     workloads: tuple[str, ...] = ()
+
+    @property
+    def addition(self) -> str:
+        """The text for a table that is there with the same comment, and has nothing in it: nothing is taken away."""
+        return self.text.removeprefix(
+            f"add table {self.family} {self.table}\ndelete table {self.family} {self.table}\n"
+        )
 
 
 def check_workload(workload: str) -> str:

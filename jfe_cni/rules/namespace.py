@@ -39,14 +39,13 @@ def namespace_ruleset(intent: NamespaceIntent, former: Former | None = None) -> 
         *(chain.text() for chain in _taking(intent)),
         _arriving(intent, tag).text(),
     ]
-    comment = f"{tag} {former.words()}" if former else tag
+    comment = record(intent.workload, former) if former else tag
     return Ruleset(TABLE, FAMILY, table_text(FAMILY, TABLE, comment, parts), (intent.workload,))
 
 
-def record_ruleset(workload: str, former: Former) -> Ruleset:
-    """A table with nothing but what was before: loaded ahead of the first change, so that none goes unrecorded."""
-    comment = f"jfe workload {workload} {former.words()}"
-    return Ruleset(TABLE, FAMILY, table_text(FAMILY, TABLE, comment, []), (workload,))
+def record(workload: str, former: Former) -> str:
+    """The comment of a table that is nothing but the record of what was before."""
+    return f"jfe workload {workload} {former.words()}"
 
 
 def _outbound(intent: NamespaceIntent, tag: str) -> Chain:

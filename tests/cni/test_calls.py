@@ -175,7 +175,9 @@ def test_two_interfaces_of_one_container_are_one_workload_until_both_are_deleted
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("nft delete table inet jfe", "missing"),
+        # Gone, or gone again while it is being put back.
+        ("nft delete table inet jfe", "table"),
+        ("sysctl -qw net.ipv4.tcp_fwmark_accept=0", "tcp_fwmark_accept"),
         ("ip rule del pref 5", "policy rule"),
         ("ip route flush table 29286", "routes"),
     ],
@@ -194,6 +196,30 @@ def test_check_says_what_is_not_as_add_left_it(agent: Host, stage_of: Stage, cha
         assert said is not None
         assert sentence in said
         eventually(lambda: pod.call("CHECK").done, f"the agent mends: {change}")
+
+
+def test_check_says_that_the_listeners_were_ended_and_the_agent_makes_them_again(agent: Host, stage_of: Stage) -> None:
+    with container(stage_of, agent) as pod:
+        assert pod.call("ADD").done
+        subprocess.run(pod.namespace.command("ss", "-K", "-ltn"), check=True, capture_output=True)
+        assert "the upgrader does not listen" in str(_refusal(pod))
+        eventually(lambda: pod.call("CHECK").done, "the agent makes them again", seconds=60)
+
+
+def test_check_says_that_an_address_is_not_named_by_the_certificate(agent: Host, stage_of: Stage) -> None:
+    """The agent has it named, soon after: somebody goes on with another, until CHECK has seen it."""
+    with container(stage_of, agent) as pod:
+        for words in ("link add d0 type veth peer name d1", "link set d0 up", "link set d1 up"):
+            subprocess.run(pod.namespace.command("ip", *words.split()), check=True)
+        assert pod.call("ADD").done
+        change = "for at in 1 2 3; do ip address replace 198.18.9.$at/32 dev d0; done; ip address flush d0"
+        loop = f"while :; do {change}; done"
+        with subprocess.Popen(pod.namespace.command("sh", "-c", loop), stderr=subprocess.DEVNULL) as changing:
+            try:
+                eventually(lambda: "does not name 198.18.9." in str(_refusal(pod)), "CHECK sees the address")
+            finally:
+                changing.kill()
+        eventually(lambda: pod.call("CHECK").done, "it is named")
 
 
 def test_check_of_what_was_never_added_says_so(agent: Host, stage_of: Stage) -> None:

@@ -82,6 +82,16 @@ def test_mode_and_owner_of_the_file_stay(made: Installation) -> None:
     assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, 12, 34)
 
 
+def test_of_a_link_what_it_leads_to_is_changed(made: Installation, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.conflist"
+    made.write("10-net.conflist", network()).rename(elsewhere)
+    link = made.config / "10-net.conflist"
+    link.symlink_to(elsewhere)
+    made.installed()
+    assert link.is_symlink()
+    assert "jfe" in elsewhere.read_text()
+
+
 @pytest.mark.parametrize("suffix", ["conf", "json"])
 def test_a_single_configuration_becomes_a_list_with_its_mode(made: Installation, suffix: str) -> None:
     single = {"cniVersion": "0.4.0", "name": "net", **BRIDGE}

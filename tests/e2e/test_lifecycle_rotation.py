@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import sqlite3
 import ssl
 import time
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def test_a_certificate_is_renewed_under_traffic(covered: Stage, load: Load) -> N
     before = shown_to_strangers(covered, trust)
     report = covered.b.ask(lambda agent: agent.workload(covered.b.name))
     covered.b.stop_agent()
-    state = covered.b.folder / "workloads.json"
+    state = covered.b.folder / "workloads.db"
     # Not at once: the takeover would renew it.
     _due(state, time.time() + 8)
     covered.b.start_agent()
@@ -100,7 +101,5 @@ def test_a_certificate_is_renewed_under_traffic(covered: Stage, load: Load) -> N
 
 
 def _due(state: Path, when: float) -> None:
-    saved = json.loads(state.read_text())
-    for workload in saved["workloads"]:
-        workload["certificate"]["renew_at"] = when
-    state.write_text(json.dumps(saved))
+    with contextlib.closing(sqlite3.connect(state)) as database, database:
+        database.execute("UPDATE workload SET state = json_set(state, '$.certificate.renew_at', ?)", (when,))

@@ -320,6 +320,27 @@ def test_a_restarted_agent_takes_all_back_and_no_connection_notices(
     assert lab.first_line(talk) == "whole"
 
 
+def test_a_restarted_agent_leaves_rules_that_nobody_changed_and_loads_the_others_again(
+    node: Node, pod: Host, peer: Host
+) -> None:
+    node.enrol(pod)
+    node.enrol(peer)
+    unchanged, whole = handles(pod), handles(peer)
+    node.kill()
+    peer.command("nft", "insert rule inet jfe outbound accept")
+    node.start()
+    lab.until(lambda: node.covered(pod) and node.covered(peer), "not taken back")
+    assert handles(pod) == unchanged
+    # Loaded again: as many lines, and none that was there before.
+    assert len(handles(peer)) == len(whole)
+    assert handles(peer) != whole
+
+
+def handles(host: Host) -> list[str]:
+    """The table with the numbers that the kernel gave to all of it."""
+    return host.command("nft", "-s", "-a", "list", "table", "inet", "jfe").splitlines()
+
+
 def test_a_killed_upgrader_is_replaced_and_until_then_nothing_passes_in_clear(
     node: Node, pod: Host, peer: Host, wire: Capture, tree: CgroupTree
 ) -> None:
@@ -503,7 +524,9 @@ def test_entries_that_the_upgrader_does_not_take_are_not_kept(node: Node, peer: 
     for pid in pids_of_upgrader(node, tree):
         os.kill(pid, signal.SIGCONT)
     assert node.ask("directory") == []
-    assert peer.ipv4 not in (node.folder / "state" / "workloads.json").read_text()
+    saved = list((node.folder / "state").glob("workloads.db*"))
+    assert saved
+    assert not any(peer.ipv4.encode() in file.read_bytes() for file in saved)
 
 
 def test_explain_says_what_then_happens(node: Node, pod: Host, peer: Host) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import aclosing
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -281,7 +282,7 @@ asyncio.run(main())
 async def test_no_link_of_ours_is_found_where_the_other_end_is_elsewhere(pod: Host) -> None:
     with pod.open() as namespace:
         assert await links.links(namespace) == ()
-        assert await links.addresses(namespace) == {pod.ipv4, pod.ipv6}
+        assert await links.addresses(namespace) == {ip_address(pod.ipv4), ip_address(pod.ipv6)}
 
 
 async def test_a_namespace_that_is_none_is_told_apart(tmp_path: Path, pod: Host) -> None:

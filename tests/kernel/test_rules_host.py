@@ -98,7 +98,7 @@ def enrolled(pod: Host, tree: CgroupTree, cgroups: MadeCgroup, upgrader: Upgrade
         for name, made, started in (("first", first, ports[0]), ("second", second, ports[1]))
     )
     intent = HostIntent(MARK, upgrader.exemption, workloads)
-    assert agent.do("install_host", intent) == "None"
+    assert agent.do("install_host", intent) == "()"
     return Enrolled(first, second, *ports, intent, agent)
 
 
@@ -156,7 +156,7 @@ def test_a_listener_that_another_made_is_covered_by_its_port(
     pod.echo(pod.ipv4, 93)  # made outside any workload's cgroup, as by a supervisor
     first, second = enrolled.intent.workloads
     intent = replace(enrolled.intent, workloads=(replace(first, listener_ports=(93,)), second))
-    assert enrolled.agent.do("install_host", intent) == "None"
+    assert enrolled.agent.do("install_host", intent) == "()"
     answer = peer.ask(pod.ipv4, 93, SECRET.translate(INVERTED))
     assert isinstance(answer, bytes)
     assert answer.translate(INVERTED) == peer.ipv4.encode() + b" " + SECRET
@@ -333,7 +333,7 @@ def test_the_last_word_of_a_handshake_by_cookies_does_not_reach_the_application(
     pod.command("sysctl", "-qw", "net.ipv4.tcp_syncookies=2")
     first, second = enrolled.intent.workloads
     intent = replace(enrolled.intent, workloads=(replace(first, listener_ports=(93,)), second))
-    assert enrolled.agent.do("install_host", intent) == "None"
+    assert enrolled.agent.do("install_host", intent) == "()"
     here = address(pod, version)
     port, cgroup = (90, enrolled.first) if listener == "its own" else (93, None)
     pod.echo("::" if "all" in listener else here, port, cgroup=cgroup)
@@ -367,7 +367,7 @@ def test_permissive_leaves_open_connections_as_they_are(
     workload = HostWorkload(
         "first", tree.cgroup(str(made.path)), started.outbound, started.inbound, Mode.PERMISSIVE, (), bare
     )
-    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "None"
+    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "()"
     assert call.stdin is not None
     call.stdin.write("still bare\n")
     call.stdin.flush()
@@ -440,7 +440,7 @@ def test_the_upgrader_is_exempt_even_below_a_workloads_cgroup(
     inner = tree.create(str(cgroups.path / "run"))
     started = upgrader.start(pod)
     workload = HostWorkload("all", tree.cgroup(str(cgroups.path)), started.outbound, started.inbound, Mode.STRICT)
-    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "None"
+    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "()"
     here, there = address(pod, version), address(peer, version)
     peer.echo(there, 80, inverted=True)
     pod.echo(here, 90, cgroup=inner)
@@ -462,7 +462,7 @@ def test_a_new_connection_with_the_numbers_of_one_that_was_left_open_is_refused(
     bare = (ConnectionTuple(ip_address(here), 4444, ip_address(there), 80),)
     cgroup = tree.cgroup(str(made.path))
     workload = HostWorkload("first", cgroup, started.outbound, started.inbound, Mode.PERMISSIVE, (), bare)
-    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "None"
+    assert agent.do("install_host", HostIntent(MARK, upgrader.exemption, (workload,))) == "()"
     assert pod.ask(there, 80, SECRET, before="asker.bind(('', 4444))", cgroup=made) == REFUSED
 
 
@@ -473,12 +473,12 @@ def test_release_leaves_the_host_as_it_was(
     intent = HostIntent(
         MARK, upgrader.exemption, (HostWorkload("w", tree.cgroup(str(cgroups.path)), 61001, 61002, Mode.STRICT),)
     )
-    assert agent.do("install_host", intent) == "None"
+    assert agent.do("install_host", intent) == "()"
     assert agent.do("check_host", intent) == "()"
     assert "'w'" in agent.do("list_tagged", None)
     pod.command("nft", "delete table inet jfe_host")
     assert "missing" in agent.do("check_host", intent)
-    assert agent.do("install_host", intent) == "None"
+    assert agent.do("install_host", intent) == "()"
     assert agent.do("remove_host", MARK) == "None"
     assert agent.do("remove_host", MARK) == "None"
     assert pod.state() == before

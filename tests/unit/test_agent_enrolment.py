@@ -16,7 +16,7 @@ from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.messages import Word
 from jfe_cni.agent.objects import Enrolment, Target
 from jfe_cni.agent.roster import Record, Roster
-from jfe_cni.agent.state_file import SavedDirectory
+from jfe_cni.agent.state_file import SavedDirectory, StateFile
 from jfe_cni.agent.workload import Workload
 from jfe_cni.kernel.namespace import Namespace
 
@@ -86,7 +86,8 @@ class Parts:
 async def test_a_caller_that_goes_away_has_its_enrolment_undone_to_the_last_step(
     tmp_path: Path, slow: str, undone: list[str]
 ) -> None:
-    roster = Roster(tmp_path / "workloads.json", SavedDirectory)
+    file = StateFile(tmp_path / "workloads.db", logging.getLogger("jfe.test"))
+    roster = Roster(file)
     parts = Parts(roster, slow)
     enroller = Enroller(
         roster=roster,
@@ -107,4 +108,4 @@ async def test_a_caller_that_goes_away_has_its_enrolment_undone_to_the_last_step
     assert enrolling.cancelled()
     assert parts.done[parts.done.index(slow) + 1 :] == undone
     assert list(roster) == []
-    assert '"pod"' not in (tmp_path / "workloads.json").read_text()
+    assert file.load() == ([], SavedDirectory())

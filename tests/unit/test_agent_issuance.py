@@ -19,7 +19,7 @@ from jfe_cni.agent.issuance import Issuance
 from jfe_cni.agent.messages import Word
 from jfe_cni.agent.objects import Target
 from jfe_cni.agent.roster import Record, Roster, report
-from jfe_cni.agent.state_file import SavedDirectory
+from jfe_cni.agent.state_file import StateFile
 from jfe_cni.agent.upkeep import Upkeep
 from jfe_cni.agent.workload import State, Workload
 from jfe_cni.errors import UpgraderError
@@ -89,7 +89,7 @@ def record() -> Iterator[Record]:
 
 @pytest.fixture
 def roster(record: Record, tmp_path: Path) -> Roster:
-    made = Roster(tmp_path / "workloads.json", SavedDirectory)
+    made = Roster(StateFile(tmp_path / "workloads.db", logging.getLogger("jfe.test")))
     made.add(record)
     return made
 

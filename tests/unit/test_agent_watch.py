@@ -11,7 +11,7 @@ import pytest
 from jfe_cni.agent.metrics import Metrics
 from jfe_cni.agent.objects import Target
 from jfe_cni.agent.roster import Record, Roster
-from jfe_cni.agent.state_file import SavedDirectory
+from jfe_cni.agent.state_file import StateFile
 from jfe_cni.agent.watch import Watch
 from jfe_cni.agent.workload import State, Workload
 from jfe_cni.errors import KernelError
@@ -22,13 +22,9 @@ class Rules:
     """Stands for the kernel: says what is missing, and writes down what is done about it."""
 
     def __init__(self) -> None:
-        self.gone = False
         self.missing: tuple[str, ...] = ()
         self.done: list[str] = []
         self.refused: set[str] = set()
-
-    async def flushed(self, _: Record) -> bool:
-        return self.gone
 
     async def check(self, _: Record) -> tuple[str, ...]:
         self._do("check")
@@ -66,7 +62,7 @@ def rules() -> Rules:
 
 @pytest.fixture
 def watch(record: Record, rules: Rules, tmp_path: Path) -> Watch:
-    roster = Roster(tmp_path / "workloads.json", SavedDirectory)
+    roster = Roster(StateFile(tmp_path / "workloads.db", logging.getLogger("jfe.test")))
     roster.add(record)
     return Watch(
         roster=roster,
@@ -87,24 +83,25 @@ async def test_the_link_is_closed_while_the_rules_are_loaded(watch: Watch, recor
 async def test_rules_are_mended_even_where_the_link_cannot_be_closed(
     watch: Watch, record: Record, rules: Rules
 ) -> None:
-    rules.gone, rules.missing, rules.refused = True, ("the table",), {"close"}
+    rules.missing, rules.refused = ("the table",), {"close"}
     await watch.look(record)
     assert rules.done == ["check", "install", "open"]
     assert (record.workload.state, record.workload.trouble) == (State.COVERED, "no close")
 
 
-async def test_a_link_that_was_closed_for_rules_that_are_there_after_all_is_opened(
+async def test_a_link_that_a_look_before_left_closed_is_opened(watch: Watch, record: Record, rules: Rules) -> None:
+    rules.missing, rules.refused = ("the table",), {"install"}
+    await watch.look(record)
+    assert (rules.done, record.workload.trouble) == (["check", "close"], "no install")
+    rules.missing, rules.refused = (), set()
+    await watch.look(record)
+    assert rules.done == ["check", "close", "check", "open"]
+    assert record.workload.state is State.COVERED
+
+
+async def test_a_link_that_a_former_agent_may_have_left_closed_is_opened(
     watch: Watch, record: Record, rules: Rules
 ) -> None:
-    rules.gone = True
+    record.link_closed = True
     await watch.look(record)
-    assert rules.done == ["close", "check", "open"]
-
-
-async def test_a_link_that_a_look_before_left_closed_is_opened(watch: Watch, record: Record, rules: Rules) -> None:
-    rules.gone, rules.refused = True, {"check"}
-    await watch.look(record)
-    assert (rules.done, record.workload.trouble) == (["close"], "no check")
-    rules.gone, rules.refused = False, set()
-    await watch.look(record)
-    assert rules.done == ["close", "check", "open"]
+    assert rules.done == ["check", "open"]

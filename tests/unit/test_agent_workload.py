@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from jfe_cni.agent import state_file
 from jfe_cni.agent.announcement import entries_of
 from jfe_cni.agent.messages import Listeners
 from jfe_cni.agent.objects import DirectoryEntry, Target, WorkloadSettings
 from jfe_cni.agent.state_file import SavedDirectory
 from jfe_cni.agent.targets import default_name
 from jfe_cni.agent.workload import Certificate, Event, State, Workload, same_thing
-from jfe_cni.errors import ConflictError, HostError
-from jfe_cni.rules.model import Cgroup, ConnectionTuple
+from jfe_cni.errors import ConflictError
+from jfe_cni.rules.model import Cgroup, ConnectionTuple, Proof
+from tests.unit.saved_state import saving
 
 V4 = ipaddress.ip_address("10.1.0.5")
 V6 = ipaddress.ip_address("fd00::5")
@@ -119,6 +119,7 @@ def test_a_saved_workload_comes_back_as_it_was(tmp_path: Path) -> None:
                     "addresses": frozenset({V4, V6}),
                     "listeners": Listeners(61000, 61001, True),
                     "certificate": Certificate(1.5, 2.5, ("ab", "cd"), frozenset({V4})),
+                    "proof": Proof("ab", "cd"),
                     "bare": (ConnectionTuple(V4, 5, ipaddress.ip_address("10.9.9.9"), 80),),
                     "settings": WorkloadSettings(
                         excluded_outbound_ports=(53,),
@@ -133,26 +134,13 @@ def test_a_saved_workload_comes_back_as_it_was(tmp_path: Path) -> None:
     pushed = DirectoryEntry(ipaddress.ip_network("10.2.0.0/16"), 80, "spiffe://jfe.local/y", "wished", (22,))
     read = DirectoryEntry(ipaddress.ip_network("fd00::/64"), source="file")
     for directory in (SavedDirectory((pushed,), (read,)), SavedDirectory((pushed,), ()), SavedDirectory()):
-        state_file.save(tmp_path / "workloads.json", saved, directory)
-        assert state_file.load(tmp_path / "workloads.json") == (saved, directory)
-    assert (tmp_path / "workloads.json").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["workloads.json"]
-
-
-def test_no_state_is_no_workload(tmp_path: Path) -> None:
-    assert state_file.load(tmp_path / "workloads.json") == ([], SavedDirectory())
-
-
-@pytest.mark.parametrize(
-    "rubbish",
-    ["", "{", "[]", '{"version": 2}', '{"version": 1, "workloads": [{}]}', '{"version": 1, "surprise": 1}'],
-)
-def test_a_state_that_cannot_be_read_is_refused_with_what_to_do(tmp_path: Path, rubbish: str) -> None:
-    (tmp_path / "workloads.json").write_text(rubbish)
-    with pytest.raises(HostError) as refused:
-        state_file.load(tmp_path / "workloads.json")
-    assert str(tmp_path) in refused.value.message
-    assert refused.value.remedy
+        with saving(tmp_path) as file:
+            file.save(saved)
+            file.save_directory(directory)
+        with saving(tmp_path) as file:
+            assert file.load() == (sorted(saved, key=lambda each: each.id), directory)
+    assert (tmp_path / "workloads.db").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["workloads.db"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from bench import results
 from bench.machine import Circumstances
 from bench.measures import MEASURES, Round
+from bench.pods import PODS_MEASURES
 
 
 def test_a_result_is_the_median_of_ratios_within_rounds() -> None:
@@ -33,7 +34,7 @@ def test_whether_a_target_is_met_depends_on_the_median_and_the_cpu(
 
 
 def test_every_measured_key_has_a_target_and_every_target_is_measured() -> None:
-    measured = [key for measure in MEASURES for key in measure.keys]
+    measured = [key for measure in (*MEASURES, *PODS_MEASURES) for key in measure.keys]
     assert sorted(measured) == sorted(results.targets([]))
 
 
