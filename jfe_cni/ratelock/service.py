@@ -277,14 +277,14 @@ class Ratelock:
         return self._store.entries(first)
 
     async def verify_log(self, owner: Caller, checkpoints: Sequence[Checkpoint] = ()) -> LogVerdict:
-        """Of the whole log, against its chain and checkpoints that were kept elsewhere. Raises RequestError: a checkpoint
-        that this service has not signed."""
+        """Of the whole log, against its chain and checkpoints that were kept elsewhere. Raises RequestError: a
+        checkpoint that this service has not signed."""
         authorise_owner(owner)
         return await verify_against(self._store.entries(), self._keys.checkpoints.public_key(), checkpoints)
 
     async def checkpoint(self, owner: Caller) -> Checkpoint:
-        """Of the log's last entry, once all before it has been verified; to be kept where the store's holder can't reach.
-        Raises SealingError: the log is damaged."""
+        """Of the log's last entry, once all before it has been verified; to be kept where the store's holder can't
+        reach. Raises SealingError: the log is damaged."""
         verdict = await self.verify_log(owner)
         if verdict.broken is not None:
             raise SealingError(f"the log is not as it was written: {verdict.broken}", remedy="see who can write there")
