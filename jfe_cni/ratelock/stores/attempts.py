@@ -15,7 +15,9 @@ from jfe_cni.ratelock.stores.ledger import Row, Transaction
 from jfe_cni.ratelock.stores.refusals import Refusal, log_refusals
 from jfe_cni.ratelock.stores.schema import idempotency
 
-_KEYS = select(idempotency).where(tuple_(idempotency.c.caller, idempotency.c.key).in_(bindparam("of", expanding=True)))
+_KEYS = select(idempotency).where(
+    tuple_(idempotency.c.caller, idempotency.c.key).in_(bindparam("of", expanding=True))
+)
 _INSERT_KEYS = insert(idempotency)
 
 
@@ -76,13 +78,7 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
     entry = batch.transaction.append(OwnerAct(attempt.caller, attempt.operation, attempt.secret))
     if key is not None:
         batch.keys[attempt.caller, key] = attempt.request_digest, entry.number
-        row = {
-            "caller": attempt.caller,
-            "key": key,
-            "digest": attempt.request_digest,
-            "number": entry.number,
-            "at": now,
-        }
+        row = {"caller": attempt.caller, "key": key, "digest": attempt.request_digest, "number": entry.number, "at": now}
         batch.new_keys.append(row)
     return Admitted(entry.number)
 
