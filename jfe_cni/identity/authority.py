@@ -16,26 +16,20 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from jfe_cni.errors import IdentityError, RequestError
 from jfe_cni.identity import leaf
 from jfe_cni.identity.bundle import TrustBundle
 from jfe_cni.identity.csr import CheckedRequest, Names, check, request
+from jfe_cni.identity.root import Root, new_root, read_certificate, read_root, trust_domain_of
 from jfe_cni.identity.spiffe import TrustDomain
 
 Clock = Callable[[], datetime]
-# A root is replaced by rotation, not by expiry; ten years outlive a host.
-ROOT_LIFE = timedelta(days=3650)
-
 _SIGNING, _NEXT, _FORMER = "signing.pem", "next.pem", "former.pem"
 
 
@@ -43,12 +37,6 @@ class Phase(enum.Enum):
     SINGLE = "single"
     INTRODUCED = "introduced"
     SWITCHED = "switched"
-
-
-@dataclass(frozen=True)
-class Root:
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
 
 
 class Authority:
@@ -65,7 +53,7 @@ class Authority:
         self._signing = _read_root(self._folder / _SIGNING, self._domain)
         self._next = _read_root(self._folder / _NEXT, self._domain) if (self._folder / _NEXT).exists() else None
         former = self._folder / _FORMER
-        self._former = _read_certificate(former, former.read_bytes(), self._domain) if former.exists() else None
+        self._former = _read_certificate(former, self._domain) if former.exists() else None
 
     @property
     def phase(self) -> Phase:
@@ -90,21 +78,7 @@ class Authority:
     def sign(self, checked: CheckedRequest) -> str:
         """The certificate for a checked request, as PEM. Raises IdentityError where the root has expired or the id
         belongs to another trust domain."""
-        now = self._clock()
-        root = self._signing
-        if checked.names.id.domain != self._domain:
-            raise IdentityError(
-                f"{checked.names.id} is of another trust domain than {self._domain}",
-                remedy="choose an identity of this trust domain",
-            )
-        if not root.certificate.not_valid_before_utc <= now < root.certificate.not_valid_after_utc:
-            raise IdentityError(
-                f"the authority's root is valid only from {root.certificate.not_valid_before_utc:%F %T} "
-                f"to {root.certificate.not_valid_after_utc:%F %T} UTC",
-                remedy="set the clock right, or rotate the authority: jfe ca rotate",
-            )
-        certificate = leaf.sign(leaf.template(checked, root.certificate, now), root.key)
-        return certificate.public_bytes(Encoding.PEM).decode()
+        return self._signing.sign(checked, self._clock())
 
     def issue(self, names: Names) -> leaf.Leaf:
         """A new key and its certificate, by way of a request that is checked like one from elsewhere."""
@@ -115,7 +89,7 @@ class Authority:
     def begin_rotation(self) -> None:
         """Makes a second root that is trusted from now on, and signs nothing yet."""
         self._require(Phase.SINGLE, "a rotation is under way already")
-        _write(self._folder / _NEXT, _new_root(self._domain, self._clock()), replace=False)
+        _write(self._folder / _NEXT, new_root(self._domain, self._clock()), replace=False)
         self.reload()
 
     def switch(self) -> None:
@@ -149,52 +123,8 @@ def open_authority(folder: Path, domain: TrustDomain, clock: Clock) -> Authority
     if not signing.exists():
         # Another agent that shares the folder may be quicker: then its root is the one.
         with contextlib.suppress(FileExistsError):
-            _write(signing, _new_root(domain, clock()), replace=False)
+            _write(signing, new_root(domain, clock()), replace=False)
     return Authority(folder, domain, clock)
-
-
-def _new_root(domain: TrustDomain, now: datetime) -> bytes:
-    """Key and self-signed certificate as PEM. The subject carries a number, so that two roots differ in name too."""
-    key = leaf.new_key()
-    serial = x509.random_serial_number()
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "JFE authority"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{str(domain)[:40]} {serial & 0xFFFFFFFF:08x}"),
-        ]
-    )
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(serial)
-        .not_valid_before(now - leaf.BACKDATE)
-        .not_valid_after(now + ROOT_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_signs_certificates(), critical=True)
-        # SPIFFE X509-SVID, section 4.1: a signing certificate names its trust domain, without a path.
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{domain}")]), critical=False
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return leaf.key_pem(key).encode() + certificate.public_bytes(Encoding.PEM)
-
-
-def _signs_certificates() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _read_root(path: Path, domain: TrustDomain) -> Root:
@@ -205,34 +135,23 @@ def _read_root(path: Path, domain: TrustDomain) -> Root:
         raise IdentityError(
             f"the authority's {path} can't be read: {error.strerror}", remedy="restore it from a backup"
         ) from error
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
-        raise IdentityError(
-            f"the authority's key in {path} is unreadable", remedy="restore it from a backup"
-        ) from error
-    certificate = _read_certificate(path, pem, domain)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise IdentityError(
-            f"the key in {path} does not belong to the certificate beside it", remedy="restore the file from a backup"
-        )
-    return Root(certificate, key)
+    root = read_root(pem, str(path))
+    _refuse_other_domain(root.certificate, path, domain)
+    return root
 
 
-def _read_certificate(path: Path, pem: bytes, domain: TrustDomain) -> x509.Certificate:
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise IdentityError(
-            f"the authority's certificate in {path} is unreadable", remedy="restore it from a backup"
-        ) from error
-    if alternative.get_values_for_type(x509.UniformResourceIdentifier) != [f"spiffe://{domain}"]:
+def _read_certificate(path: Path, domain: TrustDomain) -> x509.Certificate:
+    certificate = read_certificate(path.read_bytes(), str(path))
+    _refuse_other_domain(certificate, path, domain)
+    return certificate
+
+
+def _refuse_other_domain(certificate: x509.Certificate, path: Path, domain: TrustDomain) -> None:
+    if trust_domain_of(certificate) != domain:
         raise IdentityError(
             f"the authority in {path.parent} is for another trust domain than {domain}",
             remedy="name its trust domain in the settings, or choose another folder",
         )
-    return certificate
 
 
 def _refuse_wide(path: Path) -> None:
