@@ -49,6 +49,11 @@ def request(key: ec.EllipticCurvePrivateKey, names: Names) -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
+def asked(pem: str) -> Names:
+    """The names that a request is for: whoever sent it has proven nothing yet. Raises IdentityError."""
+    return _names_of(_parse(pem))
+
+
 def check(pem: str, granted: Names) -> CheckedRequest:
     """Proof of possession, key and names. Names may be fewer than granted, never other ones.
 

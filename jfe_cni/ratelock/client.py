@@ -101,6 +101,11 @@ class Client(_Requests):
         answer = self.call(attempt(name, "certify", {"csr": csr_pem, "node": node}, idempotency_key))
         return cast(str, answer["certificates"])
 
+    def trust_bundle(self, name: str) -> str:
+        """An authority's roots, PEM."""
+        answer = self.call(Call("GET", f"/v1/secrets/{exchange.segment(name)}/bundle", repeatable=True))
+        return cast(str, answer["roots"])
+
     def add_password(self, name: str, password: str, secret_class: str = "") -> None:
         self.call(_add(name, "password", secret_class, {"password": password}))
 
@@ -110,6 +115,11 @@ class Client(_Requests):
     def add_key(self, name: str, algorithm: str, secret_class: str = "") -> str | None:
         """The public key, PEM; None for an algorithm without."""
         return cast(str | None, self.call(_add(name, "key", secret_class, {"algorithm": algorithm}))["public"])
+
+    def add_authority(self, name: str, trust_domain: str, secret_class: str = "") -> str:
+        """The trust bundle, PEM."""
+        answer = self.call(_add(name, "authority", secret_class, {"trust_domain": trust_domain}))
+        return cast(str, answer["public"])
 
     def remove(self, name: str) -> None:
         self.call(Call("DELETE", f"/v1/secrets/{exchange.segment(name)}"))
@@ -214,6 +224,11 @@ class AsyncClient(_Requests):
         answer = await self.call(attempt(name, "certify", {"csr": csr_pem, "node": node}, idempotency_key))
         return cast(str, answer["certificates"])
 
+    async def trust_bundle(self, name: str) -> str:
+        """An authority's roots, PEM."""
+        answer = await self.call(Call("GET", f"/v1/secrets/{exchange.segment(name)}/bundle", repeatable=True))
+        return cast(str, answer["roots"])
+
     async def add_password(self, name: str, password: str, secret_class: str = "") -> None:
         await self.call(_add(name, "password", secret_class, {"password": password}))
 
@@ -223,6 +238,11 @@ class AsyncClient(_Requests):
     async def add_key(self, name: str, algorithm: str, secret_class: str = "") -> str | None:
         """The public key, PEM; None for an algorithm without."""
         return cast(str | None, (await self.call(_add(name, "key", secret_class, {"algorithm": algorithm})))["public"])
+
+    async def add_authority(self, name: str, trust_domain: str, secret_class: str = "") -> str:
+        """The trust bundle, PEM."""
+        answer = await self.call(_add(name, "authority", secret_class, {"trust_domain": trust_domain}))
+        return cast(str, answer["public"])
 
     async def remove(self, name: str) -> None:
         await self.call(Call("DELETE", f"/v1/secrets/{exchange.segment(name)}"))

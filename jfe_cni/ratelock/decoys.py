@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+from datetime import UTC, datetime
 
 from jfe_cni.ratelock.sealing import Label, Sealing
-from jfe_cni.ratelock.secrets import key, record
+from jfe_cni.ratelock.secrets import authority, key, record
 from jfe_cni.ratelock.secrets.password import Cost
 from jfe_cni.ratelock.store import Operation, SecretKind, StoredSecret
 
@@ -19,6 +20,7 @@ KIND: dict[Operation, SecretKind] = {
     "sign": "key",
     "mac": "key",
     "decrypt": "key",
+    "certify": "key",
 }
 _ALGORITHM: dict[Operation, str] = {"sign": "ed25519", "mac": "hmac-sha256", "decrypt": "rsa-oaep-3072"}
 # `names.check_name` wants a letter or a digit first: no secret is called so.
@@ -53,6 +55,8 @@ class Decoys:
                 return unknown_hash(self._cost)
             case "record":
                 return record.encode({"decoy": ""})
+            case _ if operation == "certify":
+                return authority.make("decoy", datetime.now(UTC)).opened
             case _:
                 return key.generate(_ALGORITHM[operation]).opened
 

@@ -6,18 +6,20 @@ which class is charged. A name that nobody has is charged like any other and ans
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import assert_never
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jfe_cni.errors import ConflictError, RequestError
-from jfe_cni.ratelock import root, rotation, tokens
+from jfe_cni.ratelock import certification, root, rotation, tokens
 from jfe_cni.ratelock.authorisation import Caller, authorise, authorise_owner, check_pattern, may_not
 from jfe_cni.ratelock.budgets import Budget, Meter
 from jfe_cni.ratelock.checkpoints import Checkpoint, verify_against
@@ -27,7 +29,7 @@ from jfe_cni.ratelock.faults import BudgetSpent, KeyReusedError, SealingError, S
 from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.names import check_idempotency_key, check_name
 from jfe_cni.ratelock.sealing import Label, Sealing
-from jfe_cni.ratelock.secrets import key, password, record
+from jfe_cni.ratelock.secrets import authority, key, password, record
 from jfe_cni.ratelock.secrets.hashing import Hashing
 from jfe_cni.ratelock.store import (
     Admitted,
@@ -73,6 +75,7 @@ class Ratelock:
         *,
         cost: password.Cost,
         tell_budget: bool,
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._sealing = sealing
@@ -81,6 +84,7 @@ class Ratelock:
         self._hashing = hashing
         self._cost = cost
         self._tell_budget = tell_budget
+        self._clock = clock
 
     @classmethod
     async def open(
@@ -91,13 +95,17 @@ class Ratelock:
         *,
         cost: password.Cost = password.FLOOR,
         tell_budget: bool = True,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Ratelock:
         """`cost`: of passwords from now on. Replicas are given the same, or they hash each other's anew. `tell_budget`:
         False, a caller whose budget is spent is answered as if it were wrong, in the same time; nothing is counted.
+        `clock`: of this host, which certificates go by, as those do who verify them.
 
         Raises SealingError: the store belongs to another key-encryption key; StoreError."""
         keys = await root.load(store, sealing)
-        return cls(store, sealing, keys, Decoys(sealing, cost), hashing, cost=cost, tell_budget=tell_budget)
+        return cls(
+            store, sealing, keys, Decoys(sealing, cost), hashing, cost=cost, tell_budget=tell_budget, clock=clock
+        )
 
     # What callers do. All raise Forbidden and RequestError before anything is counted; BudgetSpent; KeyReusedError;
     # StoreError; SealingError, after the attempt was counted.
@@ -150,6 +158,34 @@ class Ratelock:
             )
         return plaintext
 
+    async def certify(
+        self, caller: Caller, name: str, csr_pem: str, node: str, *, idempotency_key: str | None = None
+    ) -> str:
+        """The certificate, PEM, for a request (PKCS#10, PEM) of one of the node's workloads: see `certification.py`.
+        Raises Forbidden after the attempt was counted, where no authority is called so; RequestError, the same, where
+        the request is not signed by its own key, or for another trust domain."""
+        authorise(caller, "certify", check_name(name, "a secret"))
+        names = certification.granted(caller, node, authority.asked(csr_pem))
+        secret = await self._admitted(caller, "certify", name, [csr_pem.encode(), node.encode()], idempotency_key)
+        opened = await self._opened(secret)
+        # `trust_bundle` tells whether there is such an authority, and this need not hide it.
+        certificate = None
+        if not is_decoy(secret):
+            certificate = await asyncio.to_thread(authority.certify, opened, csr_pem, names, self._clock())
+        if certificate is None:
+            raise may_not(caller, "certify", name)
+        return certificate
+
+    async def trust_bundle(self, caller: Caller, name: str) -> str:
+        """The roots of an authority, PEM, for whoever may have certificates of it. Public, and so counted nowhere.
+        Raises Forbidden: there is no such authority."""
+        authorise(caller, "certify", check_name(name, "a secret"))
+        secret = await self._store.secret(name)
+        bundle = None if secret is None else secret.public
+        if bundle is None or not authority.is_bundle(bundle):
+            raise may_not(caller, "certify", name)
+        return bundle
+
     async def authenticate_token(self, token: str) -> Caller | None:
         """None: unknown, revoked or expired."""
         digest = tokens.digest(token)
@@ -186,6 +222,16 @@ class Ratelock:
         made = await self._hashing.run(partial(key.generate, algorithm))
         await self._add(owner, SecretView(name, "key", secret_class, made.public), made.opened, replace)
         return made.public
+
+    async def add_authority(
+        self, owner: Caller, name: str, trust_domain: str, secret_class: str = "", *, replace: bool = False
+    ) -> str:
+        """A key that signs certificates, with its root: the trust bundle, PEM. Raises ConflictError, as `add_password`
+        does."""
+        authorise_owner(owner)
+        made = await asyncio.to_thread(authority.make, trust_domain, self._clock())
+        await self._add(owner, SecretView(name, "key", secret_class, made.bundle), made.opened, replace)
+        return made.bundle
 
     async def remove(self, owner: Caller, name: str) -> None:
         """Raises UnknownSecret."""

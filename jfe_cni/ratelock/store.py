@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter, Microseconds
 
 SecretKind = Literal["password", "record", "key", "walliam"]
-Operation = Literal["check", "release", "sign", "decrypt", "mac", "certify"]
+# "certify-pods" is asked by "certify", of an identity that names no node (`certification.py`).
+Operation = Literal["check", "release", "sign", "decrypt", "mac", "certify", "certify-pods"]
 Role = Literal["owner", "caller"]
 
 

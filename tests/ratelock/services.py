@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jfe_cni.ratelock.authorisation import Caller
@@ -39,10 +40,13 @@ async def service_on(
     tell_budget: bool = True,
     at_once: int = 2,
     waiting: int = 256,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[Ratelock]:
     hashing = Hashing(at_once, waiting)
     try:
-        yield await Ratelock.open(store, sealing or Sealing(KEY), hashing, cost=cost, tell_budget=tell_budget)
+        yield await Ratelock.open(
+            store, sealing or Sealing(KEY), hashing, cost=cost, tell_budget=tell_budget, clock=clock
+        )
     finally:
         hashing.close()
 

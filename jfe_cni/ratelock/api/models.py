@@ -53,6 +53,7 @@ Scope = Annotated[str, StringConstraints(max_length=256), AfterValidator(_patter
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,127}$")]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 Algorithm = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]
+TrustDomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,255}$")]
 Binary = Annotated[
     bytes,
     PlainSerializer(lambda value: base64.b64encode(value).decode(), return_type=str),
@@ -109,6 +110,12 @@ class CertifyAnswer(Model):
     certificates: str
 
 
+class BundleAnswer(Model):
+    """Roots, PEM: the one that signs first."""
+
+    roots: str
+
+
 class _NewSecret(Model):
     class_: Name | Literal[""] = Field("", alias="class")
 
@@ -128,11 +135,18 @@ class NewKey(_NewSecret):
     algorithm: Algorithm
 
 
-NewSecret = Annotated[NewPassword | NewRecord | NewKey, Field(discriminator="kind")]
+class NewAuthority(_NewSecret):
+    """A key that signs certificates for one trust domain, with its root."""
+
+    kind: Literal["authority"]
+    trust_domain: TrustDomainName
+
+
+NewSecret = Annotated[NewPassword | NewRecord | NewKey | NewAuthority, Field(discriminator="kind")]
 
 
 class SecretAnswer(Model):
-    """`public`: a key's public half, as PEM."""
+    """`public`: a key's public half, as PEM; an authority, which is a key, has its trust bundle there."""
 
     name: str
     kind: SecretKind

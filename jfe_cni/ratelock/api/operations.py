@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 
 from jfe_cni.ratelock.api.dependencies import CallerGiven, IdempotencyKey, SecretName, ServiceGiven, responses
 from jfe_cni.ratelock.api.models import (
+    BundleAnswer,
     CertifyAnswer,
     CertifyRequest,
     CheckAnswer,
@@ -18,8 +19,6 @@ from jfe_cni.ratelock.api.models import (
     ReleaseRequest,
     SignAnswer,
 )
-from jfe_cni.ratelock.api.service import Certifying
-from jfe_cni.ratelock.faults import Forbidden
 
 router = APIRouter(prefix="/v1/secrets/{name:path}", tags=["operations"], responses=responses(404, 409, 429))
 
@@ -75,7 +74,11 @@ async def decrypt(
 async def certify(
     name: SecretName, asked: CertifyRequest, caller: CallerGiven, service: ServiceGiven, key: IdempotencyKey
 ) -> CertifyAnswer:
-    """A certificate for a request (PKCS#10, PEM) of this node, by an authority's key."""
-    if not isinstance(service, Certifying):
-        raise Forbidden("no key here is an authority's", remedy="ask a service that signs certificates")
+    """A certificate for a request (PKCS#10, PEM) of one of this node's workloads, by an authority's key."""
     return CertifyAnswer(certificates=await service.certify(caller, name, asked.csr, asked.node, idempotency_key=key))
+
+
+@router.get("/bundle", name="bundle")
+async def bundle(name: SecretName, caller: CallerGiven, service: ServiceGiven) -> BundleAnswer:
+    """The roots by which an authority's certificates are verified. Not counted."""
+    return BundleAnswer(roots=await service.trust_bundle(caller, name))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from jfe_cni.ratelock.api.dependencies import CallerGiven, SecretName, ServiceGiven, responses
-from jfe_cni.ratelock.api.models import NewKey, NewPassword, NewRecord, NewSecret, SecretAnswer, SecretsAnswer
+from jfe_cni.ratelock.api.models import (
+    NewAuthority,
+    NewKey,
+    NewPassword,
+    NewRecord,
+    NewSecret,
+    SecretAnswer,
+    SecretsAnswer,
+)
+from jfe_cni.ratelock.store import SecretKind
 
 router = APIRouter(prefix="/v1/secrets", tags=["secrets"])
 
@@ -25,16 +34,21 @@ async def list_secrets(owner: CallerGiven, service: ServiceGiven) -> SecretsAnsw
 async def add(name: SecretName, new: NewSecret, owner: CallerGiven, service: ServiceGiven) -> SecretAnswer:
     """A new secret; 409 where the name is taken, for whoever replaces one must remove it first. A key is made here and
     leaves never."""
-    public = None
+    public: str | None = None
+    kind: SecretKind = "key"
     match new:
         case NewPassword():
+            kind = new.kind
             await service.add_password(owner, name, new.password.get_secret_value().encode(), new.class_)
         case NewRecord():
+            kind = new.kind
             record = {field: value.get_secret_value() for field, value in new.fields_.items()}
             await service.add_record(owner, name, record, new.class_)
         case NewKey():
             public = await service.add_key(owner, name, new.algorithm, new.class_)
-    return SecretAnswer(**{"class": new.class_}, name=name, kind=new.kind, public=public)
+        case NewAuthority():
+            public = await service.add_authority(owner, name, new.trust_domain, new.class_)
+    return SecretAnswer(**{"class": new.class_}, name=name, kind=kind, public=public)
 
 
 @router.delete("/{name:path}", name="secret-remove", status_code=204, responses=responses(404))

@@ -36,6 +36,8 @@ from jfe_cni.ratelock.faults import SealingError
 from jfe_cni.ratelock.store import Operation
 
 LONGEST_MESSAGE = 65_536
+# An authority's key signs certificates and nothing that a caller writes (`authority.py`).
+_FOR_OTHER_USES = frozenset({b"certificate-authority"})
 _HMAC_KEY = 32
 _RSA_BITS = 3072
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
@@ -72,6 +74,8 @@ def use(opened: bytes, operation: Operation, message: bytes) -> bytes | None:
     """The signature, MAC or plaintext; None where this key is for another operation, and where a ciphertext was not
     made for it: the one is not told from the other, nor from a key that is not there. Raises SealingError: no key."""
     name, _, private = opened.partition(b"\n")
+    if name in _FOR_OTHER_USES:
+        return None
     algorithm = ALGORITHMS.get(name.decode("ascii", errors="replace"))
     if algorithm is None:
         raise SealingError("what was opened as a key is none", remedy="remove the secret and add it anew")
