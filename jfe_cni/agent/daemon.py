@@ -17,12 +17,13 @@ from prometheus_client.registry import Collector
 from jfe_cni.agent import binaries, listening, log
 from jfe_cni.agent.api import Api, bare_application, metrics_application
 from jfe_cni.agent.attachments import Attachments
+from jfe_cni.agent.issuer import Issuer, LocalIssuer
 from jfe_cni.agent.log import fields
 from jfe_cni.agent.node import Node
 from jfe_cni.agent.settings import Settings
 from jfe_cni.agent.upgrader import Command
 from jfe_cni.errors import HostError, IdentityError, JfeError
-from jfe_cni.identity.authority import Authority, open_authority
+from jfe_cni.identity.authority import open_authority
 from jfe_cni.identity.spiffe import TrustDomain
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
 from jfe_cni.kernel.ground import KernelGround
@@ -48,15 +49,15 @@ async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
     _require_root()
     stop = _stop_signals()
     with listening.sole_agent(settings.state_dir), contextlib.ExitStack() as closing:
-        authority = await _authority(settings, extensions, stop, logger)
-        if authority is None:
+        issuer = await _issuer(settings, extensions, stop, logger)
+        if issuer is None:
             return
         tree = CgroupTree.found()
         async with _cgroup_for_upgrader(tree, settings) as cgroup:
             nft = Nft()
             ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
             await ground.prove_rules_match(settings.packet_mark)
-            node = _node(settings, authority, cgroup, tree, nft, ground, logger)
+            node = _node(settings, issuer, cgroup, tree, nft, ground, logger)
             closing.callback(node.close)
             await node.take_back()
         async with _served(settings, node, extensions, logger):
@@ -84,7 +85,7 @@ async def _cgroup_for_upgrader(tree: CgroupTree, settings: Settings) -> AsyncIte
 
 def _node(
     settings: Settings,
-    authority: Authority,
+    issuer: Issuer,
     cgroup: MadeCgroup,
     tree: CgroupTree,
     nft: Nft,
@@ -100,7 +101,7 @@ def _node(
             log=settings.upgrader_log,
             workers=settings.workers_on(len(os.sched_getaffinity(0))),
         ),
-        authority=authority,
+        issuer=issuer,
         exemption=tree.exemption(_upgrader_cgroup(settings)),
         nft=nft,
         ground=ground,
@@ -137,12 +138,12 @@ async def _on_socket(settings: Settings, application: web.Application) -> AsyncI
         yield
 
 
-async def _authority(
+async def _issuer(
     settings: Settings, extensions: Sequence[Extension], stop: asyncio.Event, logger: logging.Logger
-) -> Authority | None:
+) -> Issuer | None:
     """None where the agent was told to stop before there was one."""
     try:
-        return _open_authority(settings)
+        return await _open_issuer(settings, logger)
     except (IdentityError, HostError) as error:
         if not settings.wait_for_authority:
             raise
@@ -153,13 +154,25 @@ async def _authority(
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _AUTHORITY_SECONDS)
-            with contextlib.suppress(IdentityError, HostError):
-                return _open_authority(settings)
+            try:
+                return await _open_issuer(settings, logger)
+            except (IdentityError, HostError) as error:
+                why = str(error)
     return None
 
 
-def _open_authority(settings: Settings) -> Authority:
-    return open_authority(settings.authority_folder, TrustDomain.parse(settings.trust_domain), _now)
+async def _open_issuer(settings: Settings, logger: logging.Logger) -> Issuer:
+    domain = TrustDomain.parse(settings.trust_domain)
+    if settings.ca is None:
+        return LocalIssuer(open_authority(settings.authority_folder, domain, _now), _now)
+    # Its client (HTTP, TLS) would slow the start of every other agent.
+    from jfe_cni.agent.bundle_cache import BundleCache
+    from jfe_cni.agent.ca_connection import CaConnection
+    from jfe_cni.agent.remote_issuer import open_remote
+
+    connection = CaConnection(settings.ca, settings.ca_credentials)
+    cache = BundleCache(settings.bundle_file, f"{settings.ca.secret} at {settings.ca.url}", logger)
+    return await open_remote(connection, settings.node, domain, cache, _now, logger)
 
 
 async def _until(stop: asyncio.Event, working: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -30,6 +30,18 @@ class AgentAnswerError(AgentError):
     temporary = False
 
 
+class AuthorityAway(IdentityError):
+    """Whoever signs certificates can't be asked now. Those that are signed stay good."""
+
+    temporary = True
+
+
+class SigningBudgetSpent(IdentityError):
+    """Whoever signs certificates has signed as many as this node, or all, may have in some time."""
+
+    temporary = True
+
+
 class UnknownWorkloadError(RequestError):
     """No workload of this id is enrolled."""
 
@@ -50,6 +62,8 @@ _STATUS: tuple[tuple[type[JfeError], int], ...] = (
     (CgroupGone, 410),
     (RuleMatchError, 501),
     (HostError, 501),
+    (SigningBudgetSpent, 429),
+    (AuthorityAway, 503),
     (IdentityError, 422),
     (KernelError, 500),
     (UpgraderError, 503),

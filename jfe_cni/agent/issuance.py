@@ -4,36 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 
 from jfe_cni.agent import messages
 from jfe_cni.agent.control import Control
+from jfe_cni.agent.faults import AuthorityAway, SigningBudgetSpent
+from jfe_cni.agent.issuer import Issuer
 from jfe_cni.agent.log import fields
 from jfe_cni.agent.messages import Identity, Listeners, UpgraderWorkload
 from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.workload import Certificate, Workload
 from jfe_cni.errors import JfeError, UpgraderError
-from jfe_cni.identity.authority import Authority, Clock
+from jfe_cni.identity.authority import Clock
 from jfe_cni.identity.csr import Names
+from jfe_cni.identity.leaf import Leaf
 from jfe_cni.identity.spiffe import SpiffeId
 from jfe_cni.rules.model import Mark
 
 
 class Issuance:
-    def __init__(self, authority: Authority, roster: Roster, mark: Mark, clock: Clock, log: logging.Logger) -> None:
-        self._authority = authority
+    """`refused` is told why, in a word, of each certificate that was asked for and not had."""
+
+    def __init__(
+        self,
+        issuer: Issuer,
+        roster: Roster,
+        mark: Mark,
+        clock: Clock,
+        log: logging.Logger,
+        *,
+        refused: Callable[[str], None],
+    ) -> None:
+        self._issuer = issuer
         self._roster = roster
         self._mark = mark
         self._clock = clock
         self._log = log
+        self._refused = refused
 
     async def give(self, record: Record, control: Control) -> Listeners:
         """A new key and certificate, to the upgrader with all else that it must know of the workload. What is known of
         the certificate and the listeners goes into the record; the key is not kept.
 
-        Raises IdentityError where the authority can't sign, and what the upgrader refused."""
+        Raises IdentityError where nothing is signed, for now or at all, and what the upgrader refused."""
         workload = record.workload
-        leaf = self._authority.issue(Names(SpiffeId.parse(workload.identity), workload.addresses))
-        identity = Identity(workload.identity, leaf.certificates, leaf.key, self._authority.bundle.pem())
+        leaf = await self._issue(Names(SpiffeId.parse(workload.identity), workload.addresses))
+        # Of one moment, whatever the roots become while the upgrader is told.
+        bundle = self._issuer.bundle
+        identity = Identity(workload.identity, leaf.certificates, leaf.key, bundle.pem())
         word = messages.add_workload(
             UpgraderWorkload(workload.id, workload.shape, workload.mode, identity, self._mark.bit, workload.settings)
         )
@@ -44,7 +62,7 @@ class Issuance:
         certificate = Certificate(
             leaf.renew_at.timestamp(),
             leaf.not_after.timestamp(),
-            self._authority.bundle.fingerprints(),
+            bundle.fingerprints(),
             workload.addresses,
         )
         # The record may have changed meanwhile in what does not concern this.
@@ -54,7 +72,7 @@ class Issuance:
 
     def due(self, workload: Workload) -> bool:
         certificate = workload.certificate
-        if certificate is None or certificate.roots != self._authority.bundle.fingerprints():
+        if certificate is None or certificate.roots != self._issuer.bundle.fingerprints():
             return True
         if certificate.addresses != workload.addresses:
             return True
@@ -62,10 +80,12 @@ class Issuance:
 
     def unable(self) -> str | None:
         """Why no certificate can be signed at present; None: it can."""
-        root = self._authority.signing_root
-        if self._clock() < root.not_valid_after_utc:
-            return None
-        return f"the authority expired at {root.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}"
+        why = self._issuer.unable()
+        return None if why is None else str(why)
+
+    def deferred(self) -> JfeError | None:
+        """Why no certificate is asked for now that nobody waits for; None: it is."""
+        return self._issuer.deferred()
 
     def expired(self, workload: Workload) -> bool:
         certificate = workload.certificate
@@ -84,6 +104,10 @@ class Issuance:
 
     async def renew_locked(self, record: Record, control: Control) -> None:
         """For who holds the record's lock. A failure is shown until a certificate is issued, which stays due."""
+        deferred = self.deferred()
+        if deferred is not None:
+            record.uncertified = str(deferred)
+            return
         try:
             await self.give(record, control)
             self._roster.save()
@@ -92,3 +116,20 @@ class Issuance:
             self._log.error("certificate not renewed", extra=fields(workload=record.workload.id, error=str(error)))
         else:
             self._log.info("certificate renewed", extra=fields(workload=record.workload.id))
+
+    async def _issue(self, names: Names) -> Leaf:
+        try:
+            return await self._issuer.issue(names)
+        except JfeError as error:
+            self._refused(_word(error))
+            raise
+
+
+def _word(error: JfeError) -> str:
+    match error:
+        case SigningBudgetSpent():
+            return "budget-spent"
+        case AuthorityAway():
+            return "away"
+        case _:
+            return "refused"

@@ -46,6 +46,12 @@ class Metrics:
         self.worker_restarts = Counter(
             "jfe_worker_restarts", "Workers of the upgrader that ended and were replaced.", registry=self._registry
         )
+        self.certificate_refusals = Counter(
+            "jfe_certificate_refusals",
+            "Certificates that were asked for and not signed: budget-spent, away, refused.",
+            ["reason"],
+            registry=self._registry,
+        )
         self._handshakes = _Handshakes()
         self._registry.register(self._handshakes)
         self._registry.register(_Workloads(workloads))

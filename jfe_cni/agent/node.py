@@ -20,11 +20,13 @@ from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.examination import Examination
 from jfe_cni.agent.installation import Installation
 from jfe_cni.agent.issuance import Issuance
+from jfe_cni.agent.issuer import Issuer
 from jfe_cni.agent.log import fields
 from jfe_cni.agent.metrics import Metrics
 from jfe_cni.agent.objects import DirectoryEntry, Enrolment
 from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.publication import Publication
+from jfe_cni.agent.renewal import Renewal
 from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.agent.restoration import Restoration
 from jfe_cni.agent.roster import Roster
@@ -39,7 +41,7 @@ from jfe_cni.agent.upkeep import Upkeep
 from jfe_cni.agent.views import Views
 from jfe_cni.agent.watch import Watch
 from jfe_cni.errors import HostError, JfeError, RequestError
-from jfe_cni.identity.authority import Authority, Clock
+from jfe_cni.identity.authority import Clock
 from jfe_cni.kernel.cover import Cover
 from jfe_cni.kernel.ground import KernelGround
 from jfe_cni.kernel.nft import Nft
@@ -55,7 +57,7 @@ class Node:
         *,
         settings: Settings,
         command: Command,
-        authority: Authority,
+        issuer: Issuer,
         exemption: Exemption,
         nft: Nft,
         ground: KernelGround,
@@ -63,7 +65,7 @@ class Node:
         log: logging.Logger,
     ) -> None:
         self._log = log
-        self._authority = authority
+        self._issuer = issuer
         mark = settings.packet_mark
         self._directory = Directory()
         self._state_file = StateFile(settings.state_file, log, settings.former_state_file)
@@ -77,7 +79,10 @@ class Node:
         self._installation = Installation(
             cover=cover, ground=ground, roster=self._roster, passed=self._passed, mark=mark, exemption=exemption
         )
-        self._issuance = Issuance(authority, self._roster, mark, clock, log)
+        refusals = self._metrics.certificate_refusals
+        self._issuance = Issuance(
+            issuer, self._roster, mark, clock, log, refused=lambda reason: refusals.labels(reason).inc()
+        )
         self._takeover = Takeover(
             roster=self._roster,
             issuance=self._issuance,
@@ -95,7 +100,7 @@ class Node:
             log=log,
         )
         self._stream.supervisor = self._supervisor
-        targets = Targets(ground, authority.trust_domain, settings.node)
+        targets = Targets(ground, issuer.trust_domain, settings.node)
         self._enroller = Enroller(
             roster=self._roster,
             targets=targets,
@@ -118,10 +123,10 @@ class Node:
             enroller=self._enroller,
             announcement=self._announcement,
             supervisor=self._supervisor,
-            authority=authority,
             watch=self._watch,
             log=log,
         )
+        self._renewal = Renewal(issuer, self._issuance, self._takeover, self._supervisor, log)
         self.attachments = Attachments(
             roster=self._roster,
             enroller=self._enroller,
@@ -147,7 +152,7 @@ class Node:
             directory=self._directory,
             installation=self._installation,
             supervisor=self._supervisor,
-            authority=authority,
+            issuer=issuer,
             troubles=self._troubles,
         )
 
@@ -157,7 +162,10 @@ class Node:
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """What goes on by itself, each until it is cancelled."""
-        work = [self._supervisor.run(), self._watch.run(), self._upkeep.run(), self._sweep_metrics()]
+        work = [
+            *(self._supervisor.run(), self._watch.run(), self._upkeep.run(), self._renewal.run()),
+            self._sweep_metrics(),
+        ]
         return work if self._directory_watch is None else [*work, self._directory_watch.run()]
 
     async def take_back(self) -> None:
@@ -223,16 +231,8 @@ class Node:
         self._state_file.save_directory(self._saved_directory())
 
     async def rotate(self, step: str) -> None:
-        match step:
-            case "begin":
-                await asyncio.to_thread(self._authority.begin_rotation)
-            case "switch":
-                await asyncio.to_thread(self._authority.switch)
-            case "retire":
-                await asyncio.to_thread(self._authority.retire)
-            case _:
-                raise RequestError(f"{step!r} is no step of a rotation", remedy="the steps are begin, switch, retire")
-        self._log.info("authority rotated", extra=fields(step=step, phase=self._authority.phase.value))
+        await self._issuer.rotate(step)
+        self._log.info("authority rotated", extra=fields(step=step, phase=self._issuer.phase))
         await self._issuance.renew_due(await self._supervisor.control())
 
     def include_metrics(self, collector: Collector) -> None:
@@ -263,5 +263,5 @@ class Node:
         self.connections.forget()
 
     def _troubles(self) -> list[str]:
-        trouble = None if self._directory_watch is None else self._directory_watch.trouble
-        return [] if trouble is None else [trouble]
+        directory = None if self._directory_watch is None else self._directory_watch.trouble
+        return [trouble for trouble in (directory, self._issuance.unable()) if trouble is not None]

@@ -160,7 +160,8 @@ class RootReport:
 
 @dataclass(frozen=True)
 class AuthorityReport:
-    """`phase` of a rotation: `single` (one root), `introduced` (a second is trusted), `switched` (the second signs)."""
+    """`phase` of a rotation: `single` (one root), `introduced` (a second is trusted), `switched` (the second signs);
+    `remote`: its key is in ratelock, and so is its rotation."""
 
     trust_domain: str
     phase: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from jfe_cni.agent.ca_address import CaAddress, CaCredentials
 from jfe_cni.agent.objects import socket_path
 from jfe_cni.errors import RequestError
 from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE, Mark
@@ -34,6 +35,9 @@ class Settings:
     trust_domain: str = "jfe.local"
     # The authority's folder; two agents that share it share roots. Default: STATE_DIR/authority.
     authority_dir: Path | None = None
+    # An authority behind ratelock instead, and how this node is known there.
+    ca: CaAddress | None = None
+    ca_credentials: CaCredentials = field(default_factory=CaCredentials)
     # A JSON or TOML file of directory entries, or one network a line; looked at each second for change.
     directory_file: Path | None = None
     mark: int = DEFAULT_MARK_BIT
@@ -57,6 +61,10 @@ class Settings:
         socket_path(str(self.socket))
         socket_path(str(self.upgrader_socket))
         Mark(self.mark, self.table)
+        if self.ca is not None:
+            if self.authority_dir is not None:
+                raise RequestError("there are two authorities", remedy="give --ca or --authority-dir")
+            self.ca_credentials.check(self.ca)
         if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
             raise RequestError(f"{self.workers} workers can't be", remedy=f"choose 1 to {MOST_WORKERS}")
         if not self.node or len(self.node) > 64 or not all(c.isalnum() or c in "-._" for c in self.node):
@@ -88,6 +96,11 @@ class Settings:
     @property
     def upgrader_log(self) -> Path:
         return self.state_dir / "upgrader.log"
+
+    @property
+    def bundle_file(self) -> Path:
+        """The roots of an authority that is elsewhere."""
+        return self.state_dir / "trust-bundle.json"
 
     @property
     def authority_folder(self) -> Path:

@@ -47,6 +47,8 @@ class Takeover:
         self._publication = publication
         self._announcement = announcement
         self._log = log
+        # Those that could not be brought, and are tried again.
+        self._left: set[Record] = set()
 
     async def feed(self, control: Control, *, connections_wanted: bool) -> None:
         """Raises UpgraderError where the connection ends meanwhile; a workload that fails is logged and left closed."""
@@ -67,7 +69,18 @@ class Takeover:
             if record.workload.published:
                 record.workload = record.workload.after(Event.UPGRADER_LOST)
 
+    async def bring_left(self, control: Control) -> None:
+        """What `feed` could not bring, for want of a certificate for one. Raises UpgraderError, as `feed` does."""
+        if not self._left or self._issuance.deferred() is not None:
+            return
+        for record in list(self._left):
+            if await self._bring(control, record) is not None:
+                await self._open(record)
+                await self._announcement.announce()
+                self._roster.save_if_possible()
+
     async def _bring(self, control: Control, record: Record) -> Record | None:
+        self._left.discard(record)
         if record.workload.state in _NOT_OURS:
             # Whoever holds its lock may be waiting for this very upgrader.
             return None
@@ -75,17 +88,25 @@ class Takeover:
             workload = record.workload
             if workload.state in _NOT_OURS or not self._roster.holds(record):
                 return None
+            kept = None
             try:
                 kept = messages.listeners_of(await control.ask(messages.keep(workload.id)))
                 if kept is not None:
                     record.workload = dataclasses.replace(record.workload, listeners=kept)
-                if kept is None or self._issuance.due(workload):
+                if kept is None:
+                    deferred = self._issuance.deferred()
+                    if deferred is not None:
+                        raise deferred
                     await self._issuance.give(record, control)
             except UpgraderError:
                 raise
             except JfeError as error:
                 self._failed(record, error)
+                self._left.add(record)
                 return None
+            if kept is not None and self._issuance.due(workload):
+                # What it has goes on, and this is tried again.
+                await self._issuance.renew_locked(record, control)
             return record
 
     async def _open(self, record: Record) -> None:

@@ -1,5 +1,5 @@
 """What nobody announces and is looked at by the clock: addresses, bare connections, listeners, cgroups that come and
-go, namespaces that have vanished, certificates that are due, and every rule once more."""
+go, namespaces that have vanished, and every rule once more."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from jfe_cni.agent.targets import Targets, vanished
 from jfe_cni.agent.watch import Watch
 from jfe_cni.agent.workload import Event, State
 from jfe_cni.errors import JfeError
-from jfe_cni.identity.authority import Authority
 from jfe_cni.kernel.ground import KernelGround
 
 # A unit that restarts is without cover until it is seen, so this is short; a look costs a few system calls a workload.
 PERIOD_SECONDS = 0.5
 # A workload's listeners are looked at every so many of these turns: that they end without the upgrader is rare.
 _ROUNDS = 6
-# Certificates and rules that nobody reported as changed are looked at every so many periods.
+# Rules that nobody reported as changed are looked at every so many periods.
 _SELDOM = 10
 
 
@@ -43,7 +42,6 @@ class Upkeep:
         enroller: Enroller,
         announcement: Announcement,
         supervisor: Supervisor,
-        authority: Authority,
         watch: Watch,
         log: logging.Logger,
     ) -> None:
@@ -55,7 +53,6 @@ class Upkeep:
         self._enroller = enroller
         self._announcement = announcement
         self._supervisor = supervisor
-        self._authority = authority
         self._watch = watch
         self._log = log
 
@@ -79,7 +76,6 @@ class Upkeep:
                         await self._listen_again(record)
                 for record, found in zip(records, await asyncio.to_thread(hazards, records), strict=True):
                     record.hazards = found
-                await self._renew()
 
     async def _attend(self, record: Record, *, gone: bool) -> None:
         try:
@@ -127,7 +123,7 @@ class Upkeep:
             return
         try:
             self._roster.put(record, workload)
-            # Without an upgrader it stays due, as it does where it fails: see `_renew`.
+            # Without an upgrader it stays due, as it does where it fails: see `Renewal`.
             if workload.addresses != before.addresses and self._supervisor.connected:
                 await self._issuance.renew_locked(record, await self._supervisor.control())
             if (workload.bare, workload.lent_ports) != (before.bare, before.lent_ports):
@@ -175,12 +171,3 @@ class Upkeep:
         await self._installation.install(record)
         self._roster.save()
         self._log.info("cgroup-back", extra=fields(workload=record.workload.id))
-
-    async def _renew(self) -> None:
-        try:
-            # Another agent that shares the authority may have rotated it.
-            await asyncio.to_thread(self._authority.reload)
-            if self._supervisor.connected:
-                await self._issuance.renew_due(await self._supervisor.control())
-        except JfeError as error:
-            self._log.error("certificates not renewed", extra=fields(error=str(error)))

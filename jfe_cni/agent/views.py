@@ -9,6 +9,7 @@ from importlib import metadata
 from jfe_cni.agent.directory import Directory
 from jfe_cni.agent.explain import Caller, Destination, explain
 from jfe_cni.agent.installation import Installation
+from jfe_cni.agent.issuer import Issuer
 from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.reports import (
     AuthorityReport,
@@ -21,7 +22,6 @@ from jfe_cni.agent.reports import (
 )
 from jfe_cni.agent.roster import Record, Roster, report
 from jfe_cni.agent.supervisor import Supervisor
-from jfe_cni.identity.authority import Authority
 from jfe_cni.identity.bundle import fingerprint
 
 
@@ -37,7 +37,7 @@ class Views:
         directory: Directory,
         installation: Installation,
         supervisor: Supervisor,
-        authority: Authority,
+        issuer: Issuer,
         troubles: Callable[[], list[str]],
     ) -> None:
         self._node = node
@@ -46,7 +46,7 @@ class Views:
         self._directory = directory
         self._installation = installation
         self._supervisor = supervisor
-        self._authority = authority
+        self._issuer = issuer
         self._troubles = troubles
 
     async def status(self) -> StatusReport:
@@ -55,7 +55,7 @@ class Views:
         return StatusReport(
             node=self._node,
             version=version(),
-            trust_domain=str(self._authority.trust_domain),
+            trust_domain=str(self._issuer.trust_domain),
             agent_pid=os.getpid(),
             upgrader_pid=supervisor.pid if supervisor.connected else None,
             upgrader_connected=supervisor.connected,
@@ -64,7 +64,7 @@ class Views:
             rules_proven=True,
             workloads=tuple(self._roster.reports()),
             directory_entries=len(self._directory.merged()),
-            authority_expires=self._authority.signing_root.not_valid_after_utc.timestamp(),
+            authority_expires=self._issuer.bundle.roots[0].not_valid_after_utc.timestamp(),
             troubles=tuple(self._troubles() + ([supervisor.trouble] if supervisor.trouble else [])),
         )
 
@@ -103,18 +103,18 @@ class Views:
         ]
 
     def authority(self) -> AuthorityReport:
-        authority = self._authority
+        bundle = self._issuer.bundle
         roots = tuple(
             RootReport(
                 fingerprint=fingerprint(root),
                 subject=root.subject.rfc4514_string(),
                 not_before=root.not_valid_before_utc.timestamp(),
                 not_after=root.not_valid_after_utc.timestamp(),
-                signs=root == authority.signing_root,
+                signs=root == bundle.roots[0],
             )
-            for root in authority.bundle.roots
+            for root in bundle.roots
         )
-        return AuthorityReport(str(authority.trust_domain), authority.phase.value, roots, authority.bundle.pem())
+        return AuthorityReport(str(self._issuer.trust_domain), self._issuer.phase, roots, bundle.pem())
 
 
 def _caller(record: Record) -> Caller:

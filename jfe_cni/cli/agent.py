@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from jfe_cni.agent.ca_address import CaAddress, CaCredentials
 from jfe_cni.agent.settings import DEFAULT_STATE_DIR, MOST_WORKERS, Settings, node_name
 from jfe_cni.cli.options import socket_option
 from jfe_cni.cni.references import DEFAULT_CACHE_DIR
+from jfe_cni.errors import RequestError
 from jfe_cni.rules.model import DEFAULT_MARK_BIT, DEFAULT_TABLE
 
 
@@ -39,6 +42,21 @@ class Number(click.ParamType[int]):
             return value if isinstance(value, int) else int(str(value), 0)
         except ValueError:
             self.fail(f"{value!r} is no whole number", param, ctx)
+
+
+class Authority(click.ParamType[CaAddress]):
+    """An authority behind ratelock."""
+
+    name = "url"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> CaAddress:
+        try:
+            return value if isinstance(value, CaAddress) else CaAddress.parse(str(value))
+        except RequestError as error:
+            self.fail(str(error), param, ctx)
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -71,6 +89,19 @@ class Number(click.ParamType[int]):
     type=click.Path(path_type=Path, file_okay=False),
     help="The authority's folder, where another than STATE_DIR/authority.",
 )
+@click.option(
+    "--ca",
+    type=Authority(),
+    help="An authority behind ratelock instead: ratelock://HOST:PORT/NAME, or ratelock+unix://%2FPATH/NAME.",
+)
+@click.option(
+    "--ca-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="This node's token for it; or the environment's JFE_CA_TOKEN.",
+)
+@click.option("--ca-certificate", type=_FILE, help="PEM file of this node's certificate for it, instead of a token.")
+@click.option("--ca-key", type=_FILE, help="PEM file of the certificate's key.")
+@click.option("--ca-roots", type=_FILE, help="PEM file of the roots that ratelock's own certificate comes from.")
 @click.option(
     "--directory",
     "directory_file",
@@ -114,6 +145,11 @@ def agent(
     node: str,
     trust_domain: str,
     authority_dir: Path | None,
+    ca: CaAddress | None,
+    ca_token_file: Path | None,
+    ca_certificate: Path | None,
+    ca_key: Path | None,
+    ca_roots: Path | None,
     directory_file: Path | None,
     workers: int | None,
     metrics_listen: tuple[str, int] | None,
@@ -138,6 +174,15 @@ def agent(
         node=node,
         trust_domain=trust_domain,
         authority_dir=_absolute(authority_dir),
+        ca=ca,
+        ca_credentials=CaCredentials(
+            token_file=_absolute(ca_token_file),
+            # No option: whoever lists processes would read it. Nor is the upgrader to inherit it.
+            token=os.environ.pop("JFE_CA_TOKEN", None),
+            certificate=_absolute(ca_certificate),
+            key=_absolute(ca_key),
+            roots=_absolute(ca_roots),
+        ),
         directory_file=_absolute(directory_file),
         mark=mark,
         table=table,
@@ -147,7 +192,7 @@ def agent(
         log_format=log_format,
         log_connections=log_connections,
         on_exit=on_exit,
-        wait_for_authority=cni_namespaces is not None,
+        wait_for_authority=cni_namespaces is not None or ca is not None,
     )
     # The daemon's imports (netlink, TLS, HTTP server) would slow every other verb.
     from jfe_cni.agent import log

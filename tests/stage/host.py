@@ -90,13 +90,17 @@ class Host(Place):
         command = (
             *(sys.executable, "-m", "jfe_cni.cli.main", "agent", "--on-exit", on_exit, "--workers", "1"),
             *("--state-dir", str(self.folder), "--socket", str(self.socket_path), "--node", self.name),
-            *("--trust-domain", TRUST_DOMAIN, "--authority-dir", str(self._authority)),
+            *("--trust-domain", TRUST_DOMAIN),
+            *(() if "--ca" in options else ("--authority-dir", str(self._authority))),
             *("--log-format", "json", "--log-connections", *options),
         )
         self._agent = Process(self.entering(*command), log)
         if ready:
-            eventually(self._ready, f"the agent of {self.name} gets ready", otherwise=self._agent.output)
+            self.await_ready()
         return self._agent
+
+    def await_ready(self) -> None:
+        eventually(self._ready, f"the agent of {self.name} gets ready", otherwise=self.agent.output)
 
     def _ready(self) -> bool:
         self.agent.check_alive("it was expected to get ready")

@@ -16,6 +16,7 @@ import pytest
 
 from jfe_cni.agent.directory import Address
 from jfe_cni.agent.issuance import Issuance
+from jfe_cni.agent.issuer import LocalIssuer
 from jfe_cni.agent.messages import Word
 from jfe_cni.agent.objects import Target
 from jfe_cni.agent.roster import Record, Roster, report
@@ -31,6 +32,10 @@ from jfe_cni.rules.model import Mark
 LOG = logging.getLogger("jfe.test")
 OLD = frozenset({ipaddress.ip_address("10.1.0.5")})
 NEW = OLD | {ipaddress.ip_address("10.1.0.6")}
+
+
+def clock() -> datetime:
+    return datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Upgrader:
@@ -69,7 +74,7 @@ class Announcement:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    return open_authority(tmp_path / "authority", TrustDomain.parse("d"), lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    return open_authority(tmp_path / "authority", TrustDomain.parse("d"), clock)
 
 
 @pytest.fixture
@@ -96,7 +101,8 @@ def roster(record: Record, tmp_path: Path) -> Roster:
 
 @pytest.fixture
 def issuance(authority: Authority, roster: Roster) -> Issuance:
-    return Issuance(authority, roster, Mark(), lambda: datetime(2030, 1, 1, tzinfo=UTC), LOG)
+    issuer = LocalIssuer(authority, clock)
+    return Issuance(issuer, roster, Mark(), clock, LOG, refused=lambda _: None)
 
 
 async def test_a_certificate_that_could_not_follow_the_addresses_stays_due_and_is_issued_later(
@@ -118,7 +124,7 @@ async def test_a_certificate_that_could_not_follow_the_addresses_stays_due_and_i
 
 @pytest.mark.parametrize("away", [False, True])
 async def test_the_directory_hears_of_new_addresses_whether_or_not_the_certificate_follows(
-    authority: Authority, roster: Roster, issuance: Issuance, record: Record, *, away: bool
+    roster: Roster, issuance: Issuance, record: Record, *, away: bool
 ) -> None:
     upgrader, announcement = Upgrader(), Announcement(record)
     upgrader.away = away
@@ -131,7 +137,6 @@ async def test_the_directory_hears_of_new_addresses_whether_or_not_the_certifica
         enroller=None,  # type: ignore[arg-type]
         announcement=announcement,  # type: ignore[arg-type]
         supervisor=upgrader,  # type: ignore[arg-type]
-        authority=authority,
         watch=None,  # type: ignore[arg-type]
         log=LOG,
     )
