@@ -28,7 +28,7 @@ from jfe_cni.identity.bundle import TrustBundle
 from jfe_cni.identity.csr import Names
 from jfe_cni.identity.root import trust_domain_of
 from jfe_cni.identity.spiffe import TrustDomain
-from jfe_cni.ratelock.client import AsyncClient
+from jfe_cni.ratelock.client import AsyncClient, ServiceUnreachable
 from jfe_cni.ratelock.faults import BudgetSpent, Unauthenticated
 
 # With the tries that the client makes by itself; longer than one may take.
@@ -153,21 +153,29 @@ class RemoteIssuer:
             self._ask_again = self._clock() + min(after, _LONGEST_DEFERRAL)
             raise self._budget_spent(error) from error
         except TimeoutError as error:
-            raise self._went_away(f"no answer within {_REQUEST_SECONDS:g} s") from error
+            raise self._went_away(f"{self._where} does not answer within {_REQUEST_SECONDS:g} s") from error
+        except ServiceUnreachable as error:
+            raise self._went_away(error.message) from error
         except IdentityError as error:
             raise self._went_away(error.message, error.remedy) from error
         except JfeError as error:
-            if error.temporary or isinstance(error, Unauthenticated):
-                raise self._went_away(error.message, error.remedy if not error.temporary else "") from error
+            if error.temporary:
+                raise self._went_away(f"{self._where}: {error.message}", "see its log") from error
+            if isinstance(error, Unauthenticated):
+                remedy = "see the token or certificate that --ca-… names; an owner makes another"
+                raise self._went_away(f"{self._where} does not know this node: {error.message}", remedy) from error
             self._answers()
-            raise IdentityError(f"ratelock certifies nothing: {error.message}", error.remedy) from error
+            raise IdentityError(f"{self._where} does not certify it: {error.message}", error.remedy) from error
         self._answers()
         return answer
 
-    def _went_away(self, why: str, remedy: str = "") -> AuthorityAway:
+    @property
+    def _where(self) -> str:
+        return f"ratelock at {self._connection.address.url}"
+
+    def _went_away(self, why: str, remedy: str = "start it, or mend the way there") -> AuthorityAway:
         away = AuthorityAway(
-            f"no certificates at present, ratelock at {self._connection.address.url} is to sign them: {why}",
-            remedy or "start it, or mend the way there; what has a certificate goes on, and all else is tried again",
+            f"no certificates at present: {why}", f"{remedy}; what has one goes on, and all else is tried again"
         )
         if self._away is None:
             self._log.error("ratelock away", extra=fields(error=str(away)))

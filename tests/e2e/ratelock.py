@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from jfe_cni.identity import csr, leaf
+from jfe_cni.identity.csr import Names
+from jfe_cni.identity.spiffe import SpiffeId
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
 from jfe_cni.ratelock.client import Client
+from jfe_cni.ratelock.faults import BudgetSpent
 from tests.stage import Host, eventually
 from tests.stage.host import TRUST_DOMAIN
 from tests.stage.process import Process
@@ -77,6 +82,13 @@ class Ratelock:
         """Of `jfe agent`."""
         return "--ca", self.ca, "--ca-token-file", str(self.token_file(host))
 
+    def certified(self, token: str, host: Host, identity: str) -> Iterator[str]:
+        """Certificates that whoever has the token gets for keys of its own, until it gets none."""
+        with Client(f"unix:{self.socket}", token=token) as thief, contextlib.suppress(BudgetSpent):
+            for number in itertools.count():
+                names = Names(SpiffeId.parse(identity.format(node=host.name, number=number)), frozenset())
+                yield thief.certify(AUTHORITY, csr.request(leaf.new_key(), names), host.name)
+
     def attempts(self, host: Host) -> int:
         """How often the host's credential was used, counted."""
         with self.owner() as owner:
@@ -90,7 +102,7 @@ class Ratelock:
         return len([each for each in entries if each["actor"] == credential(host) and "certify" in each["event"]])
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Ratelock]:
     """With an authority, and budgets under which nothing is refused yet."""
     service = Ratelock(folder)

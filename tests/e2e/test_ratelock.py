@@ -15,7 +15,7 @@ from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.errors import IdentityError
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
 from tests.e2e.command import jfe
-from tests.e2e.ratelock import AUTHORITY, HOUR, Ratelock, credential, serving
+from tests.e2e.ratelock import HOUR, Ratelock, credential, serving
 from tests.e2e.talk import Echo, Load, goes_both_ways, goes_on, talking
 from tests.stage import Host, Stage, eventually
 from tests.stage.namespace import NetworkNamespace
@@ -61,7 +61,11 @@ def enrol(host: Host, namespace: NetworkNamespace, *, identity: str | None = Non
 
 
 def status(host: Host) -> str:
-    return host.run(jfe("status", "--socket", str(host.socket_path))).stdout.decode()
+    """Its words, however lines are broken. Exit status 1 is that of troubles."""
+    shown = host.run(jfe("status", "--socket", str(host.socket_path)), check=False)
+    words = " ".join(shown.stdout.decode().split())
+    assert shown.returncode == ("trouble" in words)
+    return words
 
 
 def report(host: Host) -> WorkloadReport:
@@ -87,14 +91,16 @@ def test_two_hosts_of_one_ratelock_know_each_other(covered: Stage, ratelock: Rat
 def test_a_spent_budget_stops_a_stolen_credential_and_nothing_that_was_signed(
     covered: Stage, ratelock: Ratelock, load: Load, new: NetworkNamespace
 ) -> None:
-    """Whoever has stolen a's credential uses it up; b's has a budget of its own."""
-    ratelock.budget(Meter("caller", credential(covered.a)), Budget((Limit(1, HOUR),)))
+    """The thief has a's token, and has certified whatever it may, until it may no more. b has a budget of its own."""
+    ratelock.budget(Meter("caller", credential(covered.a)), Budget((Limit(5, HOUR),)))
+    stolen = (covered.a.folder / "ca-token").read_text().strip()
+    loot = list(ratelock.certified(stolen, covered.a, "spiffe://jfe.test/host/{node}/unit/{number}"))
+    assert len(loot) == 5
     goes_on(load, "with a spent budget")
-    with pytest.raises(SigningBudgetSpent, match=r"the signing budget of this node .* spent: 1 in 3600 s") as refused:
+    with pytest.raises(SigningBudgetSpent, match=r"the signing budget of this node .* spent: 5 in 3600 s") as refused:
         enrol(covered.a, new)
     assert "come again in" in refused.value.remedy
     assert refusals(covered.a, "budget-spent") == 1
-    assert ratelock.attempts(covered.a) == 1
     said = status(covered.a)
     assert "the signing budget of this node at ratelock is spent" in said
     assert "come again in" in said
@@ -115,7 +121,7 @@ def test_while_ratelock_is_away_what_is_signed_goes_on_and_what_is_new_waits(
     with pytest.raises(AuthorityAway, match=r"ratelock at unix:.* can't be reached"):
         enrol(covered.a, new)
     goes_on(load, "without ratelock")
-    assert "no certificates at present, ratelock" in status(covered.a)
+    assert "no certificates at present: ratelock" in status(covered.a)
     assert refusals(covered.a, "away") == 1
     refused = covered.a.run(
         jfe("enroll", "--netns", str(new.path), "--mode", "strict", "--socket", str(covered.a.socket_path)),
@@ -166,8 +172,6 @@ def test_workloads_that_lost_their_keys_while_ratelock_was_away_are_closed_until
         os.kill(process, signal.SIGKILL)
     eventually(lambda: "ratelock" in (report(covered.a).trouble or ""), "the agent says what it waits for")
     assert report(covered.a).state == "closed"
-    with pytest.raises(AssertionError), talking(covered.a, covered.b, PORT):
-        pass
     ratelock.start()
     eventually(lambda: report(covered.a).state == "covered", "the workload is covered again")
     with talking(covered.a, covered.b, PORT) as talk:
