@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import itertools
 import signal
 import subprocess
@@ -12,12 +13,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jfe_cni.identity import csr, leaf
+from jfe_cni.identity.authority import Authority
 from jfe_cni.identity.csr import Names
 from jfe_cni.identity.spiffe import SpiffeId
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
 from jfe_cni.ratelock.client import Client
 from jfe_cni.ratelock.faults import BudgetSpent
-from tests.stage import Host, eventually
+from tests.stage import Host, Place, eventually
 from tests.stage.host import TRUST_DOMAIN
 from tests.stage.process import Process
 
@@ -36,24 +38,41 @@ def credential(host: Host) -> str:
 
 
 class Ratelock:
-    """On a Unix socket, which hosts of a stage share whatever their network is."""
+    """On a Unix socket, which hosts of a stage share whatever their network is, unless it is started elsewhere."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
         self._folder = folder
         self.socket = folder / "ratelock.sock"
-        self._settings = (
-            *("--store", f"sqlite:///{folder / 'store.db'}", "--key", f"file:{folder / 'key'}"),
-            *("--listen", f"unix:{self.socket}"),
-        )
+        self._settings = ("--store", f"sqlite:///{folder / 'store.db'}", "--key", f"file:{folder / 'key'}")
         made = subprocess.run(ratelock("token", "first", *self._settings), check=True, capture_output=True, text=True)
         self._owner = made.stdout.strip()
         self._starts = 0
         self.start()
 
     def start(self) -> None:
+        self._run(ratelock("serve", *self._settings, "--listen", f"unix:{self.socket}"))
+
+    def start_at(self, place: Place, port: int, identity: Authority, *options: str) -> None:
+        """By TLS instead, in another place, with a certificate that names its address. `identity`: its roots are those
+        of callers, too."""
+        name = SpiffeId.parse(f"spiffe://{identity.trust_domain}/ratelock")
+        own = identity.issue(Names(name, frozenset({ipaddress.ip_address(place.ipv4)})))
+        files = {"chain.pem": own.certificates, "key.pem": own.key, "roots.pem": identity.bundle.pem()}
+        for file, content in files.items():
+            (self._folder / file).write_text(content)
+        chain, key, self.roots = (self._folder / file for file in files)
+        self.process.stop()
+        self._run(
+            place.entering(
+                *ratelock("serve", *self._settings, "--listen", f"{place.ipv4}:{port}", *options),
+                *("--tls-certificate", str(chain), "--tls-key", str(key), "--client-ca", str(self.roots)),
+            )
+        )
+
+    def _run(self, command: list[str]) -> None:
         self._starts += 1
-        self.process = Process(ratelock("serve", *self._settings), self._folder / f"serve-{self._starts}.log")
+        self.process = Process(command, self._folder / f"serve-{self._starts}.log")
         eventually(lambda: '"serving"' in self.process.output(), "ratelock serves", otherwise=self.process.output)
 
     def kill(self) -> None:
@@ -78,9 +97,9 @@ class Ratelock:
         path.chmod(0o600)
         return path
 
-    def options(self, host: Host) -> tuple[str, ...]:
+    def options(self, host: Host, *operations: str) -> tuple[str, ...]:
         """Of `jfe agent`."""
-        return "--ca", self.ca, "--ca-token-file", str(self.token_file(host))
+        return "--ca", self.ca, "--ca-token-file", str(self.token_file(host, *operations))
 
     def certified(self, token: str, host: Host, identity: str) -> Iterator[str]:
         """Certificates that whoever has the token gets for keys of its own, until it gets none."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,9 +14,12 @@ from jfe_cni.agent.faults import AuthorityAway, SigningBudgetSpent
 from jfe_cni.agent.objects import Target
 from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.errors import IdentityError
+from jfe_cni.identity.authority import open_authority
+from jfe_cni.identity.csr import Names
+from jfe_cni.identity.spiffe import SpiffeId, TrustDomain
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
 from tests.e2e.command import jfe
-from tests.e2e.ratelock import HOUR, Ratelock, credential, serving
+from tests.e2e.ratelock import AUTHORITY, HOUR, Ratelock, credential, serving
 from tests.e2e.talk import Echo, Load, goes_both_ways, goes_on, talking
 from tests.stage import Host, Stage, eventually
 from tests.stage.namespace import NetworkNamespace
@@ -49,9 +53,9 @@ def load(covered: Stage) -> Iterator[Load]:
 
 
 @pytest.fixture
-def new(covered: Stage) -> Iterator[NetworkNamespace]:
+def new(stage: Stage) -> Iterator[NetworkNamespace]:
     """A namespace that nobody has enrolled yet."""
-    made = NetworkNamespace(f"{covered.name}-new")
+    made = NetworkNamespace(f"{stage.name}-new")
     yield made
     made.delete()
 
@@ -189,3 +193,30 @@ def test_an_agent_without_roots_awaits_ratelock(stage: Stage, ratelock: Ratelock
     ratelock.start()
     stage.a.await_ready()
     assert stage.a.enrol("strict").state == "covered"
+
+
+@pytest.mark.parametrize("credential_is", ["a token", "a certificate"])
+def test_a_node_is_known_over_tls_by_token_or_certificate(
+    stage: Stage, ratelock: Ratelock, new: NetworkNamespace, credential_is: str
+) -> None:
+    """ratelock runs on the third place, and verifies callers by an authority that is not the one it keeps."""
+    node = stage.a
+    identity = open_authority(stage.folder / "identity", TrustDomain.parse("jfe.test"), lambda: datetime.now(UTC))
+    token = ratelock.token_file(node)
+    own = identity.issue(Names(SpiffeId.parse(credential(node)), frozenset()))
+    certificate, key, listed = (node.folder / name for name in ("ca.pem", "ca.key", "identities.toml"))
+    certificate.write_text(own.certificates)
+    key.write_text(own.key)
+    listed.write_text(f'[[identity]]\nid = "{credential(node)}"\nrole = "caller"\noperations = ["certify"]\n')
+    by_token = credential_is == "a token"
+    required = ("--client-certificates", "optional" if by_token else "required", "--identities", str(listed))
+    ratelock.start_at(stage.stranger, 8750, identity, *required)
+    credentials = ("--ca-token-file", token) if by_token else ("--ca-certificate", certificate, "--ca-key", key)
+    url = f"ratelock://{stage.stranger.ipv4}:8750/{AUTHORITY}"
+    node.start_agent("--ca", url, "--ca-roots", str(ratelock.roots), *map(str, credentials))
+    assert enrol(node, new).identity == f"spiffe://jfe.test/host/{node.name}/namespace/new"
+    bundle = node.ask(lambda agent: agent.authority())
+    assert bundle.phase == "remote"
+    assert bundle.trust_bundle != identity.bundle.pem()
+    node.unenrol("new")
+    node.stop_agent()
