@@ -119,8 +119,8 @@ class RemoteIssuer:
 
     async def rotate(self, step: str) -> None:
         raise RequestError(
-            "the authority's key is in ratelock, and no agent's to rotate",
-            remedy="see docs/ratelock.md for what can be",
+            "the authority's key is in ratelock",
+            remedy=f"rotate it there: ratelock ca rotate {self._connection.address.secret} {step}",
         )
 
     def unable(self) -> JfeError | None:

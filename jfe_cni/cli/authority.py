@@ -16,7 +16,7 @@ PHASES = {
     "single": "one root, trusted and signing",
     "introduced": "a second root is trusted; when every agent that shares the folder shows it, `jfe ca rotate switch`",
     "switched": "the second root signs; when every certificate is renewed, `jfe ca rotate retire`",
-    "remote": "its key is in ratelock",
+    "remote": "its key is in ratelock, which also rotates it: `ratelock ca rotate`",
 }
 
 

@@ -121,6 +121,11 @@ class Client(_Requests):
         answer = self.call(_add(name, "authority", secret_class, {"trust_domain": trust_domain}))
         return cast(str, answer["public"])
 
+    def rotate_authority(self, name: str, step: str) -> str:
+        """The trust bundle after `begin`, `switch` or `retire`, PEM."""
+        path = f"/v1/secrets/{exchange.segment(name)}/rotation"
+        return cast(str, (self.call(Call("POST", path, {"step": step})))["roots"])
+
     def remove(self, name: str) -> None:
         self.call(Call("DELETE", f"/v1/secrets/{exchange.segment(name)}"))
 
@@ -243,6 +248,11 @@ class AsyncClient(_Requests):
         """The trust bundle, PEM."""
         answer = await self.call(_add(name, "authority", secret_class, {"trust_domain": trust_domain}))
         return cast(str, answer["public"])
+
+    async def rotate_authority(self, name: str, step: str) -> str:
+        """The trust bundle after `begin`, `switch` or `retire`, PEM."""
+        path = f"/v1/secrets/{exchange.segment(name)}/rotation"
+        return cast(str, (await self.call(Call("POST", path, {"step": step})))["roots"])
 
     async def remove(self, name: str) -> None:
         await self.call(Call("DELETE", f"/v1/secrets/{exchange.segment(name)}"))

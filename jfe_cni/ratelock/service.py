@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -232,6 +233,22 @@ class Ratelock:
         made = await asyncio.to_thread(authority.make, trust_domain, self._clock())
         await self._add(owner, SecretView(name, "key", secret_class, made.bundle), made.opened, replace)
         return made.bundle
+
+    async def rotate_authority(self, owner: Caller, name: str, step: str) -> str:
+        """The trust bundle after `begin`, `switch` or `retire`. Raises UnknownSecret: no authority is called so;
+        ConflictError: another owner was quicker; RequestError: not the next step."""
+        authorise_owner(owner)
+        secret = await self._store.secret(check_name(name, "a secret"))
+        opened = b"" if secret is None or secret.kind != "key" else await self._opened(secret)
+        rotated = await asyncio.to_thread(authority.rotate, opened, step, self._clock())
+        if secret is None or rotated is None:
+            raise UnknownSecret.named(name)
+        version = secret.version + 1
+        sealed = await self._sealing.seal(rotated.opened, Label(name, secret.kind, version))
+        changed = dataclasses.replace(secret, sealed=sealed, public=rotated.bundle, version=version)
+        act = OwnerAct(owner.identity, "authority.rotate", name, step)
+        await self._store.put_secret(changed, act, expected_version=secret.version)
+        return rotated.bundle
 
     async def remove(self, owner: Caller, name: str) -> None:
         """Raises UnknownSecret."""

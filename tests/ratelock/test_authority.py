@@ -21,7 +21,7 @@ from jfe_cni.identity.csr import Names
 from jfe_cni.identity.spiffe import SpiffeId
 from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
-from jfe_cni.ratelock.faults import BudgetSpent, Forbidden
+from jfe_cni.ratelock.faults import BudgetSpent, Forbidden, UnknownSecret
 from jfe_cni.ratelock.service import Ratelock
 from jfe_cni.ratelock.store import Store
 from tests.ratelock.services import OWNER, logged, service_on, store_at
@@ -198,3 +198,31 @@ async def test_an_expired_authority_certifies_nothing(store: Store) -> None:
         now += timedelta(days=3651)
         with pytest.raises(RequestError, match="valid only from"):
             await service.certify(NODE, "ca", request(WEB), "n1")
+
+
+async def test_a_rotation_trusts_the_new_root_before_it_signs_and_the_old_one_after(
+    service: Ratelock, roots: TrustBundle
+) -> None:
+    await service.set_budget(OWNER, Meter("secret", "ca"), Budget((Limit(100, 1_000_000),)))
+    (old,) = roots.roots
+    found = {}
+    for step in ("begin", "switch", "retire"):
+        bundle = TrustBundle.parse(await service.rotate_authority(OWNER, "ca", step))
+        assert await service.trust_bundle(NODE, "ca") == bundle.pem()
+        made = x509.load_pem_x509_certificate((await service.certify(NODE, "ca", request(WEB), "n1")).encode())
+        found[step] = (bundle.roots, bundle.root_of(made, datetime.now(UTC)))
+    new = found["retire"][0][0]
+    assert new != old
+    assert found == {"begin": ((old, new), old), "switch": ((new, old), new), "retire": ((new,), new)}
+
+
+async def test_a_rotation_goes_step_by_step_and_only_authorities_rotate(service: Ratelock, roots: TrustBundle) -> None:
+    await service.add_key(OWNER, "signer", "ecdsa-p256")
+    for steps, step in (("switch retire", "begin"), ("begin retire", "switch"), ("begin switch", "retire")):
+        for wrong in steps.split():
+            with pytest.raises(RequestError, match="begin, switch, retire"):
+                await service.rotate_authority(OWNER, "ca", wrong)
+        await service.rotate_authority(OWNER, "ca", step)
+    for name in ("signer", "nobody"):
+        with pytest.raises(UnknownSecret):
+            await service.rotate_authority(OWNER, name, "begin")

@@ -32,6 +32,7 @@ OF_OWNERS: dict[str, Asked] = {
     "add_record": lambda service, who: service.add_record(who, "new", {"number": "4111"}),
     "add_key": lambda service, who: service.add_key(who, "new", "ed25519", "signers"),
     "add_authority": lambda service, who: service.add_authority(who, "new", "jfe.test"),
+    "rotate_authority": lambda service, who: service.rotate_authority(who, "ca", "begin"),
     "remove": lambda service, who: service.remove(who, "alice"),
     "list_secrets": lambda service, who: service.list_secrets(who),
     "budget": lambda service, who: service.budget(who, ALICE),
@@ -61,6 +62,7 @@ LOGGED = {
     "add_record": ("secret.add", "new", "record class="),
     "add_key": ("secret.add", "new", "key class=signers"),
     "add_authority": ("secret.add", "new", "key class="),
+    "rotate_authority": ("authority.rotate", "ca", "begin"),
     "remove": ("secret.remove", "alice", ""),
     "list_secrets": ("secret.list", "all", ""),
     "budget": ("budget.read", "secret:alice", ""),
@@ -85,6 +87,7 @@ async def service(store: Store) -> AsyncIterator[Ratelock]:
         await service.add_record(OWNER, "card", {"number": "4111"})
         await service.add_key(OWNER, "signer", "ed25519")
         await service.add_key(OWNER, "hmac", "hmac-sha256")
+        await service.add_authority(OWNER, "ca", "jfe.test")
         await service.set_budget(OWNER, ALICE, Budget((Limit(2, 10_000_000),)))
         yield service
 

@@ -158,6 +158,10 @@ class SecretsAnswer(Model):
     secrets: list[SecretAnswer]
 
 
+class RotationRequest(Model):
+    step: Literal["begin", "switch", "retire"]
+
+
 class LimitModel(Model):
     count: int = Field(ge=1, le=MOST_COUNT)
     window: float = Field(ge=1 / SECOND, le=LONGEST_WINDOW / SECOND, description="seconds, to the microsecond")

@@ -6,11 +6,13 @@ from fastapi import APIRouter
 
 from jfe_cni.ratelock.api.dependencies import CallerGiven, SecretName, ServiceGiven, responses
 from jfe_cni.ratelock.api.models import (
+    BundleAnswer,
     NewAuthority,
     NewKey,
     NewPassword,
     NewRecord,
     NewSecret,
+    RotationRequest,
     SecretAnswer,
     SecretsAnswer,
 )
@@ -49,6 +51,12 @@ async def add(name: SecretName, new: NewSecret, owner: CallerGiven, service: Ser
         case NewAuthority():
             public = await service.add_authority(owner, name, new.trust_domain, new.class_)
     return SecretAnswer(**{"class": new.class_}, name=name, kind=kind, public=public)
+
+
+@router.post("/{name:path}/rotation", name="authority-rotate", responses=responses(404, 409))
+async def rotate(name: SecretName, asked: RotationRequest, owner: CallerGiven, service: ServiceGiven) -> BundleAnswer:
+    """The next step of an authority's rotation, and the roots after it."""
+    return BundleAnswer(roots=await service.rotate_authority(owner, name, asked.step))
 
 
 @router.delete("/{name:path}", name="secret-remove", status_code=204, responses=responses(404))

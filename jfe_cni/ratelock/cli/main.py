@@ -11,6 +11,7 @@ from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.cli.add import add
 from jfe_cni.ratelock.cli.bench import bench
 from jfe_cni.ratelock.cli.budget import budget
+from jfe_cni.ratelock.cli.ca import ca
 from jfe_cni.ratelock.cli.check import check
 from jfe_cni.ratelock.cli.log import log
 from jfe_cni.ratelock.cli.release import release
@@ -38,7 +39,7 @@ def ratelock() -> None:
     """
 
 
-for _verb in (serve, add, check, release, budget, token, log, bench):
+for _verb in (serve, add, check, release, budget, token, ca, log, bench):
     ratelock.add_command(_verb)
 
 
