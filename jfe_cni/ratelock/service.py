@@ -106,7 +106,7 @@ class Ratelock:
         """Whether it is the password. Raises Overloaded."""
         password.check_length(given)
         authorise(caller, "check", check_name(name, "a secret"))
-        with self._hashing.place():
+        with self._hashing.place(caller.identity):
             secret = await self._admitted(caller, "check", name, [given], idempotency_key)
             phc = await self._opened(secret)
             verdict = await self._hashing.run(partial(password.verify, given, phc, self._keys.pepper, self._cost))
@@ -167,7 +167,7 @@ class Ratelock:
     ) -> None:
         """Raises ConflictError: there is such a secret, or, to be replaced, none of this kind; Overloaded."""
         authorise_owner(owner)
-        with self._hashing.place():
+        with self._hashing.place(owner.identity):
             phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))
         await self._add(owner, SecretView(name, "password", secret_class, None), phc, replace)
 
