@@ -11,9 +11,10 @@ from jfe_cni.ratelock.budgets import Meter, Microseconds
 from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, Spent, Verdict
 from jfe_cni.ratelock.stores.histories import Histories
 from jfe_cni.ratelock.stores.history import History, Range
-from jfe_cni.ratelock.stores.ledger import Row, Transaction
+from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.refusals import Refusal, log_refusals
 from jfe_cni.ratelock.stores.schema import idempotency
+from jfe_cni.ratelock.stores.statements import Values
 
 _KEYS = select(idempotency).where(
     tuple_(idempotency.c.caller, idempotency.c.key).in_(bindparam("of", expanding=True))
@@ -27,7 +28,7 @@ class _Batch:
 
     transaction: Transaction
     keys: dict[tuple[str, str], tuple[bytes, int]]
-    new_keys: list[Row] = field(default_factory=list)
+    new_keys: list[Values] = field(default_factory=list)
     counted: list[tuple[History, int]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 

@@ -27,6 +27,7 @@ _AT = select(attempts.c.at).where(attempts.c.meter == bindparam("of"), attempts.
 _INSERT_METERS = insert(meters).returning(meters.c.id, sort_by_parameter_order=True)
 _INSERT_ATTEMPTS = insert(attempts)
 _FORGET = delete(attempts).where(attempts.c.meter == bindparam("of"), attempts.c.number <= bindparam("last"))
+_SET_BUDGET = update(meters).where(meters.c.id == bindparam("of"))
 _PRUNED = update(meters).where(meters.c.id == bindparam("of")).values(pruned=bindparam("last"), pruned_at=bindparam("was"))
 
 
@@ -89,8 +90,7 @@ class Histories:
         if history.id is None:
             self.insert(transaction, [history])
         else:
-            columns = budget_columns(stored)
-            transaction.write(update(meters).where(meters.c.id == history.id), [columns])
+            transaction.write(_SET_BUDGET, [{"of": history.id, **budget_columns(stored)}])
 
     def _prune(self, transaction: Transaction, history: History) -> None:
         superfluous = history.superfluous()
