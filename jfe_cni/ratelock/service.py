@@ -1,7 +1,8 @@
 """The service: for a caller, authorise → admit → open → answer; for an owner, authorise → change and log in one.
 
 An attempt is counted, durably, before anything of the secret is opened. What is looked up before, sealed, says only
-which class is charged. A name that nobody has is charged like any other and answered from a decoy.
+which class is charged. A name that nobody has is charged like any other and answered from a decoy. Only its
+class, which is charged too, it does not have: where a refusal that names a class would say too much, tell no budgets.
 """
 
 from __future__ import annotations

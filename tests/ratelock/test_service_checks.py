@@ -40,11 +40,12 @@ async def service(store: Store) -> AsyncIterator[Ratelock]:
 
 @pytest.fixture
 def derivations(monkeypatch: pytest.MonkeyPatch) -> list[Cost]:
-    """What each verification by Argon2 cost."""
+    """What each run of Argon2 cost."""
     seen: list[Cost] = []
 
     class Counted:
         def __call__(self, **named: Any) -> Argon2id:
+            seen.append(Cost(named["memory_cost"], named["iterations"], named["lanes"]))
             return Argon2id(**named)
 
         def verify_phc_encoded(self, given: bytes, phc: str, secret: bytes | None = None) -> None:
@@ -210,6 +211,20 @@ async def test_where_nobody_may_wait_any_more_nothing_is_counted(store: Store) -
         assert [answer for answer in answers if answer is True] == [True]
         assert sum(isinstance(answer, Overloaded) for answer in answers) == 7
         assert await attempts(store) == 1
+
+
+async def test_a_password_of_when_it_cost_less_costs_no_less_than_a_name_that_nobody_has(
+    service: Ratelock, store: Store, derivations: list[Cost]
+) -> None:
+    for dearer in (Cost(memory=64, iterations=5, lanes=1), Cost(memory=256, iterations=3, lanes=2)):
+        async with service_on(store, cost=dearer) as replica:
+            work = []
+            for name in ("alice", "nobody"):
+                derivations.clear()
+                assert await replica.check(CALLER, name, WRONG) is False
+                work.append(sum(cost.work for cost in derivations))
+        assert work[1] == dearer.work
+        assert abs(work[0] - work[1]) <= CHEAP.work
 
 
 @pytest.mark.parametrize("name", ["", "~root", "~decoy-check", "a b", "a\nb", "a" * 256, "'; DROP TABLE secrets; --"])
