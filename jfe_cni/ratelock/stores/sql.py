@@ -22,7 +22,7 @@ from jfe_cni.ratelock.store import (
     StoredToken,
     Verdict,
 )
-from jfe_cni.ratelock.stores import changes, schema, upkeep
+from jfe_cni.ratelock.stores import changes, guesses, keys, schema
 from jfe_cni.ratelock.stores.attempts import admit
 from jfe_cni.ratelock.stores.clock import Clock, Moment
 from jfe_cni.ratelock.stores.commits import GroupCommit
@@ -158,9 +158,9 @@ class SqlStore:
             with contextlib.suppress(StoreError):
                 await self._alone(log_counted)
                 if loop.time() >= due:
-                    while await self._alone(upkeep.forget_keys):
+                    while await self._alone(keys.forget):
                         pass
                     position = after
-                    after = await self._alone(lambda transaction: upkeep.forget_names(transaction, position))  # noqa: B023
+                    after = await self._alone(lambda transaction: guesses.forget(transaction, position))  # noqa: B023
                     due = loop.time() + (0 if after else _UPKEEP)
             await asyncio.sleep(TOGETHER / 1e6)
