@@ -125,9 +125,15 @@ async def measure(kind: str, url: str, rounds: int, seconds: float, console: Con
             await asyncio.to_thread(plain_transactions, url, callers, seconds, apart, one_row=False)
         shown.add_row(
             str(callers),
-            *(f"{each:.{digits}f}" for seen in (ours, plain) for each, digits in (
-                (seen.rate, 0), (seen.milliseconds(0.5), 2), (seen.milliseconds(0.99), 2),
-            )),
+            *(
+                f"{each:.{digits}f}"
+                for seen in (ours, plain)
+                for each, digits in (
+                    (seen.rate, 0),
+                    (seen.milliseconds(0.5), 2),
+                    (seen.milliseconds(0.99), 2),
+                )
+            ),
             f"{ours.rate / plain.rate:.2f}",
             f"{apart.rate:.0f}",
         )
