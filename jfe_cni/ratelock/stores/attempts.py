@@ -21,7 +21,6 @@ from jfe_cni.ratelock.stores.secrets import Secrets, charged
 _SECRETS = select(schema.secrets).where(schema.secrets.c.name.in_(bindparam("of", expanding=True)))
 
 
-
 @dataclass
 class _Batch:
     """What one transaction does. `keys`: those that the database has, and `new_keys`."""
