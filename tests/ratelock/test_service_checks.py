@@ -6,8 +6,10 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
@@ -38,20 +40,19 @@ async def service(store: Store) -> AsyncIterator[Ratelock]:
 
 @pytest.fixture
 def derivations(monkeypatch: pytest.MonkeyPatch) -> list[Cost]:
-    """What each verification by Argon2 cost."""
+    """What each run of Argon2 cost."""
     seen: list[Cost] = []
-    real = password.Argon2id
 
     class Counted:
-        @staticmethod
-        def verify_phc_encoded(given: bytes, phc: str, secret: bytes | None = None) -> None:
+        def __call__(self, **named: Any) -> Argon2id:
+            seen.append(Cost(named["memory_cost"], named["iterations"], named["lanes"]))
+            return Argon2id(**named)
+
+        def verify_phc_encoded(self, given: bytes, phc: str, secret: bytes | None = None) -> None:
             seen.append(cost_of(phc.encode()))
-            real.verify_phc_encoded(given, phc, secret=secret)
+            Argon2id.verify_phc_encoded(given, phc, secret=secret)
 
-        def __new__(cls, *arguments: object, **named: object) -> object:
-            return real(*arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(password, "Argon2id", Counted)
+    monkeypatch.setattr(password, "Argon2id", Counted())
     return seen
 
 
@@ -181,6 +182,30 @@ async def test_two_replicas_digest_a_request_alike(service: Ratelock, store: Sto
     assert await attempts(store) == 1
 
 
+async def test_what_another_replica_changes_holds_from_the_next_attempt_on(
+    service: Ratelock, store: Store, tmp_path: Path
+) -> None:
+    other = b"Tr0ub4dor"
+    async with store_at(tmp_path / "store.db") as second, service_on(second) as replica:
+        for each in (service, replica):
+            await each.set_budget(OWNER, Meter("secret", "alice"), PLENTY)
+            await each.set_budget(OWNER, Meter("secret", "bob"), PLENTY)
+            assert await each.check(CALLER, "alice", RIGHT) is True
+            assert await each.check(CALLER, "bob", RIGHT) is False
+        await replica.add_password(OWNER, "alice", other, replace=True)
+        await service.add_password(OWNER, "bob", other, "staff")
+        for each in (service, replica):
+            assert [await each.check(CALLER, "alice", given) for given in (RIGHT, other)] == [False, True]
+            assert await each.check(CALLER, "bob", other) is True
+        await replica.set_budget(OWNER, Meter("class", "staff"), Budget((Limit(1, 3_600_000_000),)))
+        assert await service.check(CALLER, "bob", other) is True
+        for each in (service, replica):
+            with pytest.raises(BudgetSpent, match="of class staff"):
+                await each.check(CALLER, "bob", other)
+        await replica.remove(OWNER, "alice")
+        assert await service.check(CALLER, "alice", other) is False
+
+
 async def test_a_right_password_is_hashed_anew_when_the_cost_rises(service: Ratelock, store: Store) -> None:
     await service.set_budget(OWNER, Meter("secret", "alice"), PLENTY)
     dearer = Cost(memory=128, iterations=2, lanes=1)
@@ -210,6 +235,20 @@ async def test_where_nobody_may_wait_any_more_nothing_is_counted(store: Store) -
         assert [answer for answer in answers if answer is True] == [True]
         assert sum(isinstance(answer, Overloaded) for answer in answers) == 7
         assert await attempts(store) == 1
+
+
+async def test_a_password_of_when_it_cost_less_costs_no_less_than_a_name_that_nobody_has(
+    service: Ratelock, store: Store, derivations: list[Cost]
+) -> None:
+    for dearer in (Cost(memory=64, iterations=5, lanes=1), Cost(memory=256, iterations=3, lanes=2)):
+        async with service_on(store, cost=dearer) as replica:
+            work = []
+            for name in ("alice", "nobody"):
+                derivations.clear()
+                assert await replica.check(CALLER, name, WRONG) is False
+                work.append(sum(cost.work for cost in derivations))
+        assert work[1] == dearer.work
+        assert abs(work[0] - work[1]) <= CHEAP.work
 
 
 @pytest.mark.parametrize("name", ["", "~root", "~decoy-check", "a b", "a\nb", "a" * 256, "'; DROP TABLE secrets; --"])
