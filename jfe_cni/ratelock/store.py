@@ -131,8 +131,8 @@ class Store(Protocol):
         ...
 
     async def reseal(self, name: str, sealed: bytes, *, expected_version: int) -> bool:
-        """New sealing of the same secret (rotation, rehash), not logged, as version `expected_version + 1`, for which it
-        is sealed; False where it changed meanwhile."""
+        """New sealing of the same secret (rotation, rehash), not logged, as version `expected_version + 1`, for which
+        it is sealed; False where it changed meanwhile."""
         ...
 
     async def remove_secret(self, name: str, act: OwnerAct) -> bool: ...

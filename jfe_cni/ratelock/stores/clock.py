@@ -71,7 +71,7 @@ class MachineClock:
         self._read = read
         self._trusted_absence = trusted_absence
 
-    def moment(self, last: Moment, server: Microseconds) -> Moment:
+    def moment(self, last: Moment, server: Microseconds) -> Moment:  # noqa: ARG002
         return advanced(last, self._read(), self._trusted_absence)
 
 
