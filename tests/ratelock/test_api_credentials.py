@@ -51,6 +51,7 @@ FOR_OWNERS = (
     Route("DELETE", f"/v1/tokens/{ABSENT_DIGEST}", done=404),
     Route("GET", "/v1/log"),
     Route("GET", "/v1/log/verification"),
+    Route("POST", "/v1/log/checkpoint"),
     Route("GET", "/metrics"),
 )
 FOR_ALL = (Route("GET", "/healthz"), Route("GET", "/readyz"), Route("GET", "/openapi.json"))

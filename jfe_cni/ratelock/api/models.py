@@ -260,3 +260,10 @@ class VerificationAnswer(Model):
         found = verdict.broken
         broken = None if found is None else BreakAnswer(number=found.number, last=found.last, damage=found.damage)
         return cls(intact=found is None, entries=verdict.entries, head=verdict.head.hash.hex(), broken=broken)
+
+
+class CheckpointAnswer(Model):
+    """`checkpoint`: one line, for `ratelock log verify --checkpoints`. `public_key`: what verifies it, PEM."""
+
+    checkpoint: str
+    public_key: str
