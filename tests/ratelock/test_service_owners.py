@@ -188,8 +188,10 @@ def test_every_owners_operation_but_one_has_its_line_in_that_table() -> None:
 
 async def test_what_is_listed_is_no_secret(service: Ratelock) -> None:
     pem = await service.add_key(OWNER, "signer", "ed25519", "signers", replace=True)
+    bundle = await service.add_authority(OWNER, "ca", "jfe.test", replace=True)
     assert list(await service.list_secrets(OWNER)) == [
         SecretView("alice", "password", "", None),
+        SecretView("ca", "key", "", bundle),
         SecretView("card", "record", "", None),
         SecretView("hmac", "key", "", None),
         SecretView("signer", "key", "signers", pem),
@@ -256,7 +258,7 @@ async def test_an_owners_token_is_an_owner(service: Ratelock) -> None:
     token = await service.make_token(OWNER, "oscar", "owner", frozenset(), (), 3600)
     owner = await service.authenticate_token(token)
     assert owner == Caller("oscar", "owner", None, ("*",))
-    assert len(await service.list_secrets(owner)) == 4
+    assert len(await service.list_secrets(owner)) == 5
 
 
 @pytest.mark.parametrize(
