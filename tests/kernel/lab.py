@@ -24,7 +24,7 @@ PATIENCE = 10.0
 INVERTED = bytes(255 - byte for byte in range(256))
 
 PREAMBLE = f"""
-import os, socket, struct, sys, threading, time
+import errno, os, socket, struct, sys, threading, time
 INVERTED = bytes(255 - byte for byte in range(256))
 PATIENCE = {PATIENCE}
 def family(address):
@@ -65,7 +65,12 @@ for _ in range(turns):
     caller = open_socket(address); caller.settimeout(patience)
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); caller.bind(("", 4444))
     try:
-        caller.connect((address, port)); caller.sendall(message)
+        # While the last ACK of the turn before is under way, both ends' addresses and ports are taken.
+        while (failure := caller.connect_ex((address, port))) == errno.EADDRNOTAVAIL:
+            time.sleep(0.01)
+        if failure:
+            raise OSError(failure, os.strerror(failure))
+        caller.sendall(message)
         heard = caller.recv(100); told(heard == message and caller.recv(100) == b"")
     except OSError as error:
         told(type(error).__name__)
