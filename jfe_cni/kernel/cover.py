@@ -11,6 +11,7 @@ from hashlib import blake2b
 from jfe_cni.errors import CgroupGone, JfeError
 from jfe_cni.kernel import routing, sysctl, tables
 from jfe_cni.kernel.cgroups import NFT_ROOT
+from jfe_cni.kernel.forms import Forms
 from jfe_cni.kernel.loading import Loader
 from jfe_cni.kernel.namespace import Namespace, NamespaceIdentity, run_inside
 from jfe_cni.kernel.nft import WORKLOAD_WORDS, Nft, Run
@@ -46,9 +47,9 @@ class _Beginning:
 class Cover:
     """Every method raises JfeError, and has then undone whatever it did. One call at a time for one namespace."""
 
-    def __init__(self, nft: Nft | None = None) -> None:
+    def __init__(self, nft: Nft | None = None, forms: Forms | None = None) -> None:
         self._nft = nft or Nft()
-        self._loader = Loader()
+        self._loader = Loader(forms or Forms())
         # Digests and not texts: there is one of these for each pod of the node.
         self._loaded: dict[NamespaceIdentity, _Loaded] = {}
 
@@ -160,8 +161,11 @@ def _install_namespace(
     routing.set_loopback(up=True)
     routing.ensure(intent.mark)
     ruleset = namespace.namespace_ruleset(intent, former)
-    # Bare connections are nobody else's.
-    state = loader.load(ruleset, run, empty=recorded, only_cgroup=None if intent.bare else intent.exemption)
+    if recorded is None or intent.bare:
+        # A form of bare connections would serve nobody else.
+        state = loader.load(ruleset, run, recorded)
+    else:
+        state = loader.fill(ruleset, run, recorded, intent.exemption)
     return _Loaded(_digest(ruleset), state), _namespace_amiss(intent.mark)
 
 

@@ -1,14 +1,14 @@
 """What `nft` has made of a ruleset, to be put into other namespaces without it.
 
 A form is the kernel's own dump of a table, said again as the messages that make one. It is a guess at what the kernel
-wants to hear, and is trusted in nothing: what it has made is read back, and told by `content` from what `nft` had made.
+wants to hear, and not trusted: what it has made is read back, and compared with what `nft` had made, by `content`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import pack
@@ -126,33 +126,28 @@ class Forms:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # The least recently used first; None: one that does not make what `nft` makes.
+        # The least recently used first; None: it does not make what `nft` makes.
         self._forms: OrderedDict[str, Form | None] = OrderedDict()
 
-    def find(self, key: str) -> Form | None:
-        with self._lock:
-            if key in self._forms:
-                self._forms.move_to_end(key)
-            return self._forms.get(key)
+    def find(self, key: str, make: Callable[[], Form]) -> Form | None:
+        """The form of this key, made if there is none; None where it was refused. What `make` raises is raised.
 
-    def wanted(self, key: str) -> bool:
-        """Whether it was neither kept nor refused."""
+        One is made at a time: of many pods that come at once, the others wait for the first one's."""
         with self._lock:
-            return key not in self._forms
-
-    def keep(self, key: str, form: Form) -> None:
-        self._set(key, form)
+            if key not in self._forms:
+                self._set(key, make())
+            self._forms.move_to_end(key)
+            return self._forms[key]
 
     def refuse(self, key: str) -> None:
-        """No form is found by this key, nor wanted."""
-        self._set(key, None)
+        """No form is found by this key from now on, nor made."""
+        with self._lock:
+            self._set(key, None)
 
     def _set(self, key: str, form: Form | None) -> None:
-        with self._lock:
-            self._forms[key] = form
-            self._forms.move_to_end(key)
-            while len(self._forms) > LIMIT:
-                self._forms.popitem(last=False)
+        self._forms[key] = form
+        while len(self._forms) > LIMIT:
+            self._forms.popitem(last=False)
 
 
 def _changes(parts: list[Part]) -> Iterator[Change]:

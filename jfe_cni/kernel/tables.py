@@ -222,9 +222,11 @@ class _Reading:
         """In no order that the kernel would keep to: a hash table that grows is put in another one."""
         found = []
         for part in self._read(GETSETELEM, attribute(NFTA_SET_ELEM_LIST_SET, name)):
-            if self._parts is not None:
+            elements = attributes(part).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
+            # The last message of each set has none.
+            if self._parts is not None and elements:
                 self._parts.append((GETSETELEM, part))
-            for _, element in each_attribute(attributes(part).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")):
+            for _, element in each_attribute(elements):
                 found.append(blake2b(element, digest_size=DIGEST // 2).digest())
         found.sort()
         self._hash.update(_framed(GETSETELEM, name))
