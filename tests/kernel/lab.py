@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
+from jfe_cni.kernel.forms import Form, Forms
 from jfe_cni.kernel.namespace import Namespace
+from jfe_cni.kernel.nft import Nft, Run
 from jfe_cni.rules.model import Cgroup, Exemption, Mark, Mode, NamespaceIntent
 
 HERE = Path(__file__).parent
@@ -225,6 +227,34 @@ class Upgrader:
             self.exemption,
             **more,  # type: ignore[arg-type]
         )
+
+
+class CountedNft(Nft):
+    """`nft`, and how many rulesets it was given to load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads = 0
+
+    def run(self) -> Run:
+        return _CountedRun(self, self._nft)
+
+
+class _CountedRun(Run):
+    def __init__(self, counted: CountedNft, nft: str) -> None:
+        super().__init__(nft)
+        self._counted = counted
+
+    def load(self, text: str) -> None:
+        self._counted.loads += 1
+        super().load(text)
+
+
+class NoForms(Forms):
+    """`nft` loads each ruleset."""
+
+    def find(self, key: str, make: Callable[[], Form]) -> None:
+        return None
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
