@@ -73,8 +73,9 @@ class PassedTraffic:
 
     async def read(self, record: Record) -> None:
         """The table that is loaded now, before another takes its place."""
+        alone = record.workload.id if record.workload.shape == "namespace" else None
         with contextlib.suppress(JfeError):
-            self._totals.take(await self._ground.passed(record.namespace, record.workload.shape))
+            self._totals.take(await self._ground.passed(record.namespace, alone))
 
     def began_anew(self, records: Iterable[Record]) -> None:
         """Their table has been loaded."""

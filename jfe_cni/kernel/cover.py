@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 
-from jfe_cni.errors import CgroupGone, JfeError, KernelError
+from jfe_cni.errors import CgroupGone, JfeError
 from jfe_cni.kernel import routing, sysctl, tables
 from jfe_cni.kernel.cgroups import NFT_ROOT
+from jfe_cni.kernel.forms import Forms
+from jfe_cni.kernel.loading import Loader
 from jfe_cni.kernel.namespace import Namespace, NamespaceIdentity, run_inside
 from jfe_cni.kernel.nft import WORKLOAD_WORDS, Nft, Run
 from jfe_cni.kernel.tables import TableState
 from jfe_cni.rules import host, namespace
 from jfe_cni.rules.model import Former, HostIntent, Mark, NamespaceIntent, Proof, Ruleset
-
-# Loading is begun again where another changed the namespace's tables in that moment.
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,9 @@ class _Beginning:
 class Cover:
     """Every method raises JfeError, and has then undone whatever it did. One call at a time for one namespace."""
 
-    def __init__(self, nft: Nft | None = None) -> None:
+    def __init__(self, nft: Nft | None = None, forms: Forms | None = None) -> None:
         self._nft = nft or Nft()
+        self._loader = Loader(forms or Forms())
         # Digests and not texts: there is one of these for each pod of the node.
         self._loaded: dict[NamespaceIdentity, _Loaded] = {}
 
@@ -66,7 +66,8 @@ class Cover:
         Where there was an earlier one and the new one fails, the earlier one is still whole."""
         beginning, run = _Beginning(), self._nft.run()
         try:
-            loaded, amiss = await run_inside(where, partial(_install_namespace, intent, run, beginning), run.end)
+            install = partial(_install_namespace, intent, self._loader, run, beginning)
+            loaded, amiss = await run_inside(where, install, run.end)
         except (JfeError, asyncio.CancelledError):
             if beginning.new:
                 await asyncio.shield(self.remove_namespace(where, intent.mark))
@@ -108,7 +109,8 @@ class Cover:
         with Namespace.own() as own:
             beginning, run = _Beginning(), self._nft.run()
             try:
-                loaded, amiss = await run_inside(own, partial(_install_host, intent, run, beginning), run.end)
+                install = partial(_install_host, intent, self._loader, run, beginning)
+                loaded, amiss = await run_inside(own, install, run.end)
             except (JfeError, asyncio.CancelledError):
                 if beginning.new:
                     await asyncio.shield(self.remove_host(intent.mark))
@@ -145,7 +147,9 @@ class Cover:
 # What follows runs on a thread that has entered the namespace: one visit for each of the methods above.
 
 
-def _install_namespace(intent: NamespaceIntent, run: Run, beginning: _Beginning) -> tuple[_Loaded, tuple[str, ...]]:
+def _install_namespace(
+    intent: NamespaceIntent, loader: Loader, run: Run, beginning: _Beginning
+) -> tuple[_Loaded, tuple[str, ...]]:
     former = _former()
     recorded = None
     if former is None:
@@ -156,8 +160,13 @@ def _install_namespace(intent: NamespaceIntent, run: Run, beginning: _Beginning)
     # A route needs its device up, and all that is marked goes over the loopback.
     routing.set_loopback(up=True)
     routing.ensure(intent.mark)
-    loaded = _load(namespace.namespace_ruleset(intent, former), run, recorded)
-    return loaded, _namespace_amiss(intent.mark)
+    ruleset = namespace.namespace_ruleset(intent, former)
+    if recorded is None or intent.bare:
+        # A form of bare connections would serve nobody else.
+        state = loader.load(ruleset, run, recorded)
+    else:
+        state = loader.fill(ruleset, run, recorded, intent.exemption)
+    return _Loaded(_digest(ruleset), state), _namespace_amiss(intent.mark)
 
 
 def _record(comment: str) -> int:
@@ -185,11 +194,13 @@ def _remove_namespace(mark: Mark) -> None:
     tables.delete(namespace.FAMILY, namespace.TABLE)
 
 
-def _install_host(intent: HostIntent, run: Run, beginning: _Beginning) -> tuple[_Loaded, tuple[str, ...]]:
+def _install_host(
+    intent: HostIntent, loader: Loader, run: Run, beginning: _Beginning
+) -> tuple[_Loaded, tuple[str, ...]]:
     beginning.new = tables.comment(host.FAMILY, host.TABLE) is None
     routing.ensure(intent.mark)
-    loaded = _load(host.host_ruleset(intent), run)
-    return loaded, routing.amiss(intent.mark)
+    ruleset = host.host_ruleset(intent)
+    return _Loaded(_digest(ruleset), loader.load(ruleset, run)), routing.amiss(intent.mark)
 
 
 def _check_host(intent: HostIntent, known: _Loaded | None) -> tuple[_Loaded | None, tuple[str, ...]]:
@@ -200,25 +211,6 @@ def _check_host(intent: HostIntent, known: _Loaded | None) -> tuple[_Loaded | No
 def _remove_host(mark: Mark) -> None:
     tables.delete(host.FAMILY, host.TABLE)
     routing.remove(mark)
-
-
-def _load(ruleset: Ruleset, run: Run, empty: int | None = None) -> _Loaded:
-    """Loads, and takes down what the kernel made of it: no more than that, for whatever is in it counts as ours from
-    then on. A transaction of another in that moment would be seen by its generation.
-
-    `empty`: the generation in which the table is there with the wanted comment and nothing else. To take a table away
-    costs a grace period of RCU, 10 ms or more, when `nft` closes its socket (nft_rcv_nl_event, net/netfilter/
-    nf_tables_api.c): nothing is, where nothing must be."""
-    for _ in range(_ATTEMPTS):
-        before = tables.generation()
-        run.load(ruleset.addition if before == empty else ruleset.text)
-        state = tables.state(ruleset.family, ruleset.table)
-        if state is not None and state.generation == before + 1 and state.digest != tables.CHANGED:
-            return _Loaded(_digest(ruleset), state)
-    raise KernelError(
-        f"the tables of the namespace change while {ruleset.family} {ruleset.table} is loaded",
-        "see what else loads rules there (nft monitor), and try again",
-    )
 
 
 def _seen(wanted: Callable[[], Ruleset], known: _Loaded | None) -> tuple[_Loaded | None, tuple[str, ...]]:

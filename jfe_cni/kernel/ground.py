@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Literal
 
 from jfe_cni.errors import CgroupGone, RequestError
 from jfe_cni.kernel import links, sockets, watch
@@ -65,10 +64,11 @@ class KernelGround:
         held = await asyncio.to_thread(_held_sockets, made)
         return frozenset(each.connection[1] for each in found if each.cgroup not in numbers and each.inode in held)
 
-    async def passed(self, namespace: Namespace, shape: Literal["namespace", "host"]) -> list[Passed]:
-        """What the table of that shape has counted since it was loaded; nothing where there is no table."""
-        table = namespace_rules.TABLE if shape == "namespace" else host_rules.TABLE
-        return passed.read(await run_inside(namespace, partial(counters, table)))
+    async def passed(self, namespace: Namespace, workload: str | None) -> list[Passed]:
+        """What the table of a workload with a namespace of its own, or that of all the host's workloads, has counted
+        since it was loaded; nothing where there is no table."""
+        table = host_rules.TABLE if workload is None else namespace_rules.TABLE
+        return passed.read(await run_inside(namespace, partial(counters, table)), workload)
 
     def changes(self, namespace: Namespace) -> AsyncIterator[None]:
         """Something has changed in the namespace's rules, routes or devices; the first is for all before."""

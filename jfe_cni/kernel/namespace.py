@@ -8,6 +8,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from errno import EPERM
 from pathlib import Path
@@ -164,6 +165,17 @@ def enter(namespace: Namespace) -> None:
         raise KernelError(f"{namespace.origin} cannot be entered ({os.strerror(error)})", "try again")
 
 
+def in_fresh_namespace(work: Callable[[], T]) -> T:
+    """`work()` on a thread of its own in a new, empty namespace that is gone with it, while the caller waits."""
+
+    def leave_and_work() -> T:
+        _leave()
+        return work()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(leave_and_work).result()
+
+
 async def fresh_namespace() -> Namespace:
     """A new, empty namespace that lives as long as somebody holds it open: no name, no file."""
     with Namespace.own() as own:
@@ -171,9 +183,14 @@ async def fresh_namespace() -> Namespace:
 
 
 def _unshare() -> Namespace:
+    _leave()
+    return Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "a throw-away namespace")
+
+
+def _leave() -> None:
+    """unshare(2) for the calling thread alone."""
     if _LIBC.unshare(CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         if error == EPERM:
             raise HostError("a namespace may not be made", "run as root")
         raise KernelError(f"a namespace cannot be made ({os.strerror(error)})", "see user.max_net_namespaces")
-    return Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "a throw-away namespace")

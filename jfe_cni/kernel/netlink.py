@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from struct import calcsize, pack, unpack_from
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from jfe_cni.errors import HostError, KernelError
 
@@ -23,7 +23,7 @@ NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 1, 4, 0x10
 NLM_F_DUMP = 0x300
-NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
 """linux/netlink.h"""
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -43,6 +43,14 @@ BUFFER = 1 << 16
 
 ATTEMPTS = 10
 """How often a dump is begun again that changes had interrupted."""
+
+
+class Change(NamedTuple):
+    """One message of a transaction: its type, its flags beside those that every one has, its body."""
+
+    kind: int
+    flags: int
+    body: bytes
 
 
 class Netlink:
@@ -80,16 +88,23 @@ class Netlink:
         for _ in self._received():
             continue
 
-    def transact(self, begin: tuple[int, bytes], change: tuple[int, int, bytes], end: tuple[int, bytes]) -> None:
-        """A transaction of one `change` (type, flags, body) between the messages that begin and end it."""
+    def transact(self, begin: tuple[int, bytes], changes: Sequence[Change], end: tuple[int, bytes]) -> None:
+        """A transaction of `changes`, one or more, between the messages that begin and end it: all of them or none.
+
+        One sequence number for all, for the first report tells how it went: only the last change asks for one, what is
+        refused before it is reported before it, and so is a refusal of the whole (net/netfilter/nfnetlink.c,
+        nfnetlink_rcv_batch)."""
         self._sequence += 1
-        kind, flags, body = change
+        *others, (kind, flags, body) = changes
         parts = (
-            (begin[0], NLM_F_REQUEST, begin[1]),
-            (kind, NLM_F_REQUEST | NLM_F_ACK | flags, body),
-            (end[0], NLM_F_REQUEST, end[1]),
+            Change(begin[0], 0, begin[1]),
+            *others,
+            Change(kind, flags | NLM_F_ACK, body),
+            Change(end[0], 0, end[1]),
         )
-        self._socket.send(b"".join(_message(kind, flags, self._sequence, body) for kind, flags, body in parts))
+        self._socket.send(
+            b"".join(_message(kind, NLM_F_REQUEST | flags, self._sequence, body) for kind, flags, body in parts)
+        )
         for _ in self._received():
             continue
 

@@ -8,7 +8,7 @@ but digests, and no more of it is read than `LIMIT`.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import pack, unpack_from
@@ -18,6 +18,7 @@ from jfe_cni.kernel.netlink import (
     NETLINK_NETFILTER,
     NLM_F_CREATE,
     NLM_F_EXCL,
+    Change,
     Netlink,
     asking,
     attribute,
@@ -33,8 +34,9 @@ NFGENMSG = 4
 """Bytes of struct nfgenmsg, linux/netfilter/nfnetlink.h."""
 
 _NFT = NFNL_SUBSYS_NFTABLES << 8
-NEWTABLE, GETTABLE, DELTABLE, GETCHAIN, GETRULE = _NFT | 0, _NFT | 1, _NFT | 2, _NFT | 4, _NFT | 7
-GETSET, GETSETELEM, GETGEN, GETOBJ, GETFLOWTABLE = _NFT | 10, _NFT | 13, _NFT | 16, _NFT | 19, _NFT | 23
+NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN = _NFT | 0, _NFT | 1, _NFT | 2, _NFT | 3, _NFT | 4
+NEWRULE, GETRULE, NEWSET, GETSET, NEWSETELEM = _NFT | 6, _NFT | 7, _NFT | 9, _NFT | 10, _NFT | 12
+GETSETELEM, GETGEN, NEWOBJ, GETOBJ, GETFLOWTABLE = _NFT | 13, _NFT | 16, _NFT | 18, _NFT | 19, _NFT | 23
 """NFT_MSG_…, linux/netfilter/nf_tables.h"""
 
 NFTA_NAME_OF_TABLE = 1
@@ -51,6 +53,9 @@ NFTA_FLOWTABLE_USE = 4
 NFTA_GEN_ID = 1
 NFT_OBJECT_COUNTER = 1
 """linux/netfilter/nf_tables.h"""
+
+NFNL_BATCH_GENID = 1
+"""linux/netfilter/nfnetlink.h: the transaction is refused (ERESTART) in any other generation. Linux 4.19."""
 
 UDATA_TABLE_COMMENT = 0
 """libnftnl, udata.h: NFTNL_UDATA_TABLE_COMMENT. User data is a sequence of type (1 byte), length (1 byte), value."""
@@ -72,6 +77,11 @@ UNSEEN = 0
 
 DIGEST = 32
 """Bytes of a digest; 16 of that of an element, of which a set may have many."""
+
+
+Part = tuple[int, bytes]
+"""One thing that a table consists of: what it was asked for by (GETCHAIN, …), and the attributes of the answer, without
+what changes by itself."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def record(family: str, table: str, comment: str) -> None:
     userdata = bytes((UDATA_TABLE_COMMENT, len(value))) + value
     body = attribute(NFTA_NAME_OF_TABLE, text(table)) + attribute(NFTA_TABLE_USERDATA, userdata)
     with asking(NETLINK_NETFILTER, TABLES) as netlink:
-        _transact(netlink, (NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, _nfgenmsg(FAMILIES[family]) + body))
+        _transact(netlink, [Change(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, _nfgenmsg(FAMILIES[family]) + body)])
 
 
 def delete(family: str, table: str) -> None:
@@ -113,7 +123,7 @@ def delete(family: str, table: str) -> None:
     body = attribute(NFTA_NAME_OF_TABLE, text(table))
     with asking(NETLINK_NETFILTER, TABLES) as netlink:
         try:
-            _transact(netlink, (DELTABLE, 0, _nfgenmsg(FAMILIES[family]) + body))
+            _transact(netlink, [Change(DELTABLE, 0, _nfgenmsg(FAMILIES[family]) + body)])
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -125,15 +135,36 @@ def generation() -> int:
         return _generation(netlink)
 
 
+def add(family: str, changes: Sequence[Change], generation: int) -> None:
+    """What is to come into tables that are there, in one transaction; bodies of `changes` without struct nfgenmsg.
+
+    KernelError, and nothing is done, where the kernel refuses any of it or `generation` is not the last any more."""
+    head = _nfgenmsg(FAMILIES[family])
+    with asking(NETLINK_NETFILTER, TABLES) as netlink:
+        _transact(netlink, [Change(kind, flags, head + body) for kind, flags, body in changes], generation)
+
+
 def state(family: str, table: str, known: TableState | None = None) -> TableState | None:
     """The table as it is now; None where there is none. `known` is given back where nothing has changed since.
 
     The digest is over the table's flags and comment, its chains, rules, sets and their elements, objects and
     flowtables, each with its handle: what is taken away and put there again has another. What changes by itself is left
     out: what counters have counted, and how often a thing is used."""
+    return _read(family, table, known, None)
+
+
+def read(family: str, table: str) -> tuple[TableState | None, list[Part]]:
+    """As `state`, and with all that the table consists of; of one that can't be told (`CHANGED`), any part of that."""
+    parts: list[Part] = []
+    return _read(family, table, None, parts), parts
+
+
+def _read(family: str, table: str, known: TableState | None, parts: list[Part] | None) -> TableState | None:
     number = FAMILIES[family]
     with asking(NETLINK_NETFILTER, TABLES) as netlink:
         for _ in range(ATTEMPTS):
+            if parts is not None:
+                parts.clear()
             now = _generation(netlink)
             if known is not None and known.generation == now:
                 return known
@@ -141,7 +172,7 @@ def state(family: str, table: str, known: TableState | None = None) -> TableStat
             if found is None:
                 return None
             try:
-                digest = _Reading(netlink, number, table).digest(found)
+                digest = _Reading(netlink, number, table, parts).digest(found)
             except InterruptedError:
                 continue
             except _TooLarge:
@@ -157,14 +188,15 @@ class _TooLarge(Exception):
 
 
 class _Reading:
-    """One reading of a table, from its beginning to its end."""
+    """One reading of a table, from its beginning to its end; what is read is added to `parts`, if they are wanted."""
 
-    def __init__(self, netlink: Netlink, family: int, table: str) -> None:
+    def __init__(self, netlink: Netlink, family: int, table: str, parts: list[Part] | None) -> None:
         self._netlink = netlink
         self._family = family
         self._table = text(table)
         self._hash = blake2b(digest_size=DIGEST)
         self._left = LIMIT
+        self._parts = parts
 
     def digest(self, table: bytes) -> str:
         self._take(GETTABLE, _without(NFTA_TABLE_USE)(table))
@@ -190,10 +222,14 @@ class _Reading:
         """In no order that the kernel would keep to: a hash table that grows is put in another one."""
         found = []
         for part in self._read(GETSETELEM, attribute(NFTA_SET_ELEM_LIST_SET, name)):
-            for _, element in each_attribute(attributes(part).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")):
+            elements = attributes(part).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
+            # The last message of each set has none.
+            if self._parts is not None and elements:
+                self._parts.append((GETSETELEM, part))
+            for _, element in each_attribute(elements):
                 found.append(blake2b(element, digest_size=DIGEST // 2).digest())
         found.sort()
-        self._take(GETSETELEM, name)
+        self._hash.update(_framed(GETSETELEM, name))
         for each in found:
             self._hash.update(each)
 
@@ -206,8 +242,14 @@ class _Reading:
             yield found[NFGENMSG:]
 
     def _take(self, kind: int, what: bytes) -> None:
-        """With its kind and length, so that no two sequences of things are one text."""
-        self._hash.update(pack("=HI", kind, len(what)) + what)
+        self._hash.update(_framed(kind, what))
+        if self._parts is not None:
+            self._parts.append((kind, what))
+
+
+def _framed(kind: int, what: bytes) -> bytes:
+    """With its kind and length, so that no two sequences of things are one text."""
+    return pack("=HI", kind, len(what)) + what
 
 
 def _without(*kinds: int) -> Callable[[bytes], bytes]:
@@ -228,7 +270,7 @@ def _expressions(found: bytes) -> bytes:
     steady = []
     for kind, value in each_attribute(found):
         name = attributes(value).get(NFTA_EXPR_NAME)
-        steady.append(attribute(kind, name if name == b"counter\0" else value))
+        steady.append(attribute(kind, attribute(NFTA_EXPR_NAME, name) if name == b"counter\0" else value))
     return b"".join(steady)
 
 
@@ -237,10 +279,11 @@ def _object(found: bytes) -> bytes:
     return _without(NFTA_OBJ_USE, *([NFTA_OBJ_DATA] if counter else []))(found)
 
 
-def _transact(netlink: Netlink, change: tuple[int, int, bytes]) -> None:
+def _transact(netlink: Netlink, changes: Sequence[Change], generation: int | None = None) -> None:
     # struct nfgenmsg, whose last field names the subsystem in network byte order
     whole = pack("!BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
-    netlink.transact((NFNL_MSG_BATCH_BEGIN, whole), change, (NFNL_MSG_BATCH_END, whole))
+    only = b"" if generation is None else attribute(NFNL_BATCH_GENID, pack("!I", generation))
+    netlink.transact((NFNL_MSG_BATCH_BEGIN, whole + only), changes, (NFNL_MSG_BATCH_END, whole))
 
 
 def _table(netlink: Netlink, family: int, table: str) -> bytes | None:

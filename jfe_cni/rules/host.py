@@ -80,7 +80,7 @@ def _passing(intent: HostIntent) -> list[Chain]:
     """Counts what is neither TCP nor for this host itself, of the workloads alone.
 
     The kernel knows whose socket it is of all that is sent, and of UDP that arrives (net/netfilter/nft_socket.c)."""
-    chains = [passed.counting(workload.workload, way) for workload in _sorted(intent) for way in passed.WAYS]
+    chains = [passed.counting(way, workload.workload) for workload in _sorted(intent) for way in passed.WAYS]
     leaving = Chain("passing-out")
     leaving.add("fib daddr type local accept", "own addresses and loopback never leave")
     arriving = Chain("passing-in")
@@ -94,7 +94,7 @@ def _passing(intent: HostIntent) -> list[Chain]:
 
 
 def _counting(way: passed.Way, workload: HostWorkload) -> str:
-    return f"goto {passed.chain_name(workload.workload, way)}"
+    return f"goto {passed.chain_name(way, workload.workload)}"
 
 
 def _redirected(intent: HostIntent) -> Chain:

@@ -190,6 +190,11 @@ class Ruleset:
     workloads: tuple[str, ...] = ()
 
     @property
+    def form(self) -> str:
+        """The text without the table's comment: chains, sets, objects and rules, and to what table they belong."""
+        return re.sub(r'^\tcomment "[^"]*"\n', "", self.text, count=1, flags=re.MULTILINE)
+
+    @property
     def addition(self) -> str:
         """The text for a table that is there with the same comment, and has nothing in it: nothing is taken away."""
         return self.text.removeprefix(

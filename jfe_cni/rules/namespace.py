@@ -25,21 +25,23 @@ from jfe_cni.rules.text import (
 
 TABLE = "jfe"
 FAMILY = "inet"
+TAG = "jfe namespace"
 
 
 def namespace_ruleset(intent: NamespaceIntent, former: Former | None = None) -> Ruleset:
-    """The table `inet jfe` for `intent`; `former` is put on record in it."""
-    tag = f"jfe workload {intent.workload}"
+    """The table `inet jfe` for `intent`; `former` is put on record in it.
+
+    Nothing but the table's comment names the workload: what `nft` makes of the rest serves others, too."""
     parts = [
         *bare_sets(intent.bare),
-        passed.counters(intent.workload),
-        *(chain.text() for chain in _passing(intent)),
-        _outbound(intent, tag).text(),
-        _leaving(intent, tag).text(),
+        passed.counters(),
+        *(chain.text() for chain in _passing()),
+        _outbound(intent).text(),
+        _leaving(intent).text(),
         *(chain.text() for chain in _taking(intent)),
-        _arriving(intent, tag).text(),
+        _arriving(intent).text(),
     ]
-    comment = record(intent.workload, former) if former else tag
+    comment = record(intent.workload, former) if former else f"jfe workload {intent.workload}"
     return Ruleset(TABLE, FAMILY, table_text(FAMILY, TABLE, comment, parts), (intent.workload,))
 
 
@@ -48,8 +50,8 @@ def record(workload: str, former: Former) -> str:
     return f"jfe workload {workload} {former.words()}"
 
 
-def _outbound(intent: NamespaceIntent, tag: str) -> Chain:
-    chain = Chain("outbound", "type route hook output priority mangle", tag)
+def _outbound(intent: NamespaceIntent) -> Chain:
+    chain = Chain("outbound", "type route hook output priority mangle", TAG)
     chain.add(f"{passed.NOT_TCP} goto passing-out", "UDP, SCTP and ICMP pass in either mode")
     chain.add(f"{owner(intent.exemption)} accept", "the exemption: nobody in the namespace can enter that cgroup")
     chain.add("fib daddr type local accept", "own addresses and loopback never leave")
@@ -67,8 +69,8 @@ def _outbound(intent: NamespaceIntent, tag: str) -> Chain:
     return chain
 
 
-def _leaving(intent: NamespaceIntent, tag: str) -> Chain:
-    chain = Chain("leaving", "type filter hook postrouting priority mangle", tag)
+def _leaving(intent: NamespaceIntent) -> Chain:
+    chain = Chain("leaving", "type filter hook postrouting priority mangle", TAG)
     chain.add(
         f'meta l4proto tcp {marked(intent.mark)} oif != "lo" counter drop',
         "the policy rule was taken away: what is marked leaves over no device all the same",
@@ -76,8 +78,8 @@ def _leaving(intent: NamespaceIntent, tag: str) -> Chain:
     return chain
 
 
-def _arriving(intent: NamespaceIntent, tag: str) -> Chain:
-    chain = Chain("arriving", "type filter hook prerouting priority mangle", tag)
+def _arriving(intent: NamespaceIntent) -> Chain:
+    chain = Chain("arriving", "type filter hook prerouting priority mangle", TAG)
     chain.add(f"{passed.NOT_TCP} goto passing-in", "only TCP is upgraded")
     chain.add("iif lo goto looped", "from a socket of this namespace")
     chain.add(f"{OPENING} goto knocking", "a connection from outside")
@@ -91,9 +93,9 @@ def _arriving(intent: NamespaceIntent, tag: str) -> Chain:
     return chain
 
 
-def _passing(intent: NamespaceIntent) -> list[Chain]:
+def _passing() -> list[Chain]:
     """Counts what is neither TCP nor for the namespace itself, and what it forwards to others in neither way."""
-    sent, received = (passed.counting(intent.workload, way) for way in passed.WAYS)
+    sent, received = (passed.counting(way) for way in passed.WAYS)
     leaving = Chain("passing-out")
     leaving.add("fib daddr type local accept", "own addresses and loopback never leave")
     leaving.add(f"goto {sent.name}", "whoever sends it: the kernel, too (ICMP)")

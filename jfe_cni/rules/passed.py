@@ -38,36 +38,38 @@ class Passed:
     bytes: int
 
 
-def counters(workload: str) -> str:
-    """The objects, as text of a table."""
-    return "\n".join(f"\tcounter {_name(workload, way, each)} {{}}" for way in WAYS for each in (*PROTOCOLS, OTHER))
+def counters(workload: str | None = None) -> str:
+    """The objects, as text of a table. `workload`: whose they are in a table of several."""
+    return "\n".join(f"\tcounter {_name(way, each, workload)} {{}}" for way in WAYS for each in (*PROTOCOLS, OTHER))
 
 
-def counting(workload: str, way: Way) -> Chain:
+def counting(way: Way, workload: str | None = None) -> Chain:
     """The chain to go to with a packet of this workload that is not TCP: it is counted, and passes."""
-    chain = Chain(chain_name(workload, way))
+    chain = Chain(chain_name(way, workload))
     known = ", ".join(
-        f'{number} : "{_name(workload, way, name)}"' for name, numbers in PROTOCOLS.items() for number in numbers
+        f'{number} : "{_name(way, name, workload)}"' for name, numbers in PROTOCOLS.items() for number in numbers
     )
     chain.add(f"counter name meta l4proto map {{ {known} }} accept", "passes in either mode")
-    chain.add(f'counter name "{_name(workload, way, OTHER)}" accept', "not in the map, which broke off")
+    chain.add(f'counter name "{_name(way, OTHER, workload)}" accept', "not in the map, which broke off")
     return chain
 
 
-def chain_name(workload: str, way: Way) -> str:
-    return f"{way}-{workload}"
+def chain_name(way: Way, workload: str | None = None) -> str:
+    return way if workload is None else f"{way}-{workload}"
 
 
-def read(found: Iterable[tuple[str, int, int]]) -> list[Passed]:
-    """From (name, packets, bytes) of a table's counters; those of other names are left out."""
+def read(found: Iterable[tuple[str, int, int]], workload: str | None = None) -> list[Passed]:
+    """From (name, packets, bytes) of a table's counters; those of other names are left out. `workload`: whose the
+    table is; absent, it is of several."""
     passed = []
     for name, packets, size in found:
         way, _, rest = name.partition("-")
-        protocol, _, workload = rest.partition("-")
-        if way in WAYS and protocol in (*PROTOCOLS, OTHER) and workload:
-            passed.append(Passed(workload, "sent" if way == "sent" else "received", protocol, packets, size))
+        protocol, _, named = rest.partition("-")
+        whose = named or workload
+        if way in WAYS and protocol in (*PROTOCOLS, OTHER) and whose and (workload is None or not named):
+            passed.append(Passed(whose, "sent" if way == "sent" else "received", protocol, packets, size))
     return passed
 
 
-def _name(workload: str, way: Way, protocol: str) -> str:
-    return f"{way}-{protocol}-{workload}"
+def _name(way: Way, protocol: str, workload: str | None) -> str:
+    return f"{way}-{protocol}" if workload is None else f"{way}-{protocol}-{workload}"

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
+from jfe_cni.kernel.forms import Form, Forms
 from jfe_cni.kernel.namespace import Namespace
+from jfe_cni.kernel.nft import Nft, Run
 from jfe_cni.rules.model import Cgroup, Exemption, Mark, Mode, NamespaceIntent
 
 HERE = Path(__file__).parent
@@ -24,7 +26,7 @@ PATIENCE = 10.0
 INVERTED = bytes(255 - byte for byte in range(256))
 
 PREAMBLE = f"""
-import os, socket, struct, sys, threading, time
+import errno, os, socket, struct, sys, threading, time
 INVERTED = bytes(255 - byte for byte in range(256))
 PATIENCE = {PATIENCE}
 def family(address):
@@ -65,7 +67,12 @@ for _ in range(turns):
     caller = open_socket(address); caller.settimeout(patience)
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); caller.bind(("", 4444))
     try:
-        caller.connect((address, port)); caller.sendall(message)
+        # While the last ACK of the turn before is under way, both ends' addresses and ports are taken.
+        while (failure := caller.connect_ex((address, port))) == errno.EADDRNOTAVAIL:
+            time.sleep(0.01)
+        if failure:
+            raise OSError(failure, os.strerror(failure))
+        caller.sendall(message)
         heard = caller.recv(100); told(heard == message and caller.recv(100) == b"")
     except OSError as error:
         told(type(error).__name__)
@@ -220,6 +227,34 @@ class Upgrader:
             self.exemption,
             **more,  # type: ignore[arg-type]
         )
+
+
+class CountedNft(Nft):
+    """`nft`, and how many rulesets it was given to load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads = 0
+
+    def run(self) -> Run:
+        return _CountedRun(self, self._nft)
+
+
+class _CountedRun(Run):
+    def __init__(self, counted: CountedNft, nft: str) -> None:
+        super().__init__(nft)
+        self._counted = counted
+
+    def load(self, text: str) -> None:
+        self._counted.loads += 1
+        super().load(text)
+
+
+class NoForms(Forms):
+    """`nft` loads each ruleset."""
+
+    def find(self, key: str, make: Callable[[], Form]) -> None:
+        return None
 
 
 def first_line(process: subprocess.Popen[str]) -> str:

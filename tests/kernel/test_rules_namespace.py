@@ -7,6 +7,8 @@ import json
 import pytest
 
 from jfe_cni.kernel.cover import Cover
+from jfe_cni.kernel.forms import Forms
+from jfe_cni.kernel.nft import Nft
 from jfe_cni.rules.model import Mode
 from tests.kernel.lab import (
     CALL_FROM_ONE_PORT,
@@ -18,6 +20,7 @@ from tests.kernel.lab import (
     TIMEOUT,
     Capture,
     Host,
+    NoForms,
     StandIn,
     Upgrader,
     first_line,
@@ -31,6 +34,12 @@ BOTH = pytest.mark.parametrize("version", ["ipv4", "ipv6"])
 
 def address(host: Host, version: str) -> str:
     return str(getattr(host, version))
+
+
+@pytest.fixture(params=["by-nft", "by-a-form"])
+def cover(request: pytest.FixtureRequest, nft: Nft) -> Cover:
+    """In both ways in which rules come into a namespace."""
+    return Cover(nft, NoForms() if request.param == "by-nft" else Forms())
 
 
 @pytest.fixture
