@@ -30,12 +30,12 @@ REFUSALS = SchemathesisConfig.from_dict(
 
 
 def test_the_description_that_is_committed_is_the_one_that_is_served() -> None:
-    assert json.loads((DOCS / "ratelock-openapi.json").read_text()) == description(), "run dev/ratelock-documents"
+    assert json.loads((DOCS / "ratelock-openapi.json").read_text()) == description(), "run python dev/ratelock_documents.py"
 
 
 @pytest.mark.parametrize("table", [settings_table(), types_table()], ids=["settings", "problems"])
 def test_the_tables_of_the_documents_are_those_of_the_code(table: str) -> None:
-    assert table in (DOCS / "ratelock.md").read_text(), "run dev/ratelock-documents"
+    assert table in (DOCS / "ratelock.md").read_text(), "run python dev/ratelock_documents.py"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`ratelock` as a person uses it: the demo of 2016, and the other verbs."""
 
 import json
+import os
 import re
 import signal
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ratelock import postgresql
 from tests.ratelock.process import PROGRAM, ROOT, Dev, dev_service
 
 CHEAP = {"RATELOCK_PASSWORD_MEMORY": "32", "RATELOCK_PASSWORD_ITERATIONS": "1", "RATELOCK_PASSWORD_LANES": "1"}
@@ -186,3 +188,23 @@ def test_what_can_t_be_done_is_said_once_with_what_to_do(
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_bench_measures_every_operation_beside_the_plain_transaction(tmp_path: Path) -> None:
+    with postgresql.server() as database:
+        done = subprocess.run(
+            [*PROGRAM, "bench", "--seconds", "0.1", "--store", database.database()],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    rows = [line.rsplit(maxsplit=5) for line in done.stdout.splitlines() if line]
+    figures = [(row[0], int(row[1])) for row in rows if row[1] != "callers"]
+    once = [(name, callers) for callers in (1, 8, 64) for name in ("plain", "release", "sign")]
+    over_http = [("plain, HTTP" if name == "plain" else name, callers) for name, callers in once]
+    assert figures == (once + over_http) * 2
+    assert list(tmp_path.iterdir()) == []
