@@ -31,9 +31,7 @@ def most_remembered(meter: Meter, stored: StoredBudget | None) -> int:
     return max((budget.most for budget in budgets if budget is not None), default=0)
 
 
-def changed(
-    meter: Meter, stored: StoredBudget | None, wanted: Budget | None, now: Microseconds
-) -> StoredBudget | None:
+def changed(meter: Meter, stored: StoredBudget | None, wanted: Budget | None, now: Microseconds) -> StoredBudget | None:
     """What to keep when an owner sets `wanted`; None: nothing. A removal that waits has `pending_from`, but no
     `pending`. The owner's last word replaces a change that was still pending."""
     stored = settled(stored, now)

@@ -14,7 +14,7 @@ from jfe_cni.ratelock.budgets import Budget
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted
 from jfe_cni.ratelock.stores import open_store
-from tests.ratelock.attempts import OWNER, attempt, budget, secret
+from tests.ratelock.attempts import OWNER, attempt, budget, eventually, secret
 from tests.ratelock.hands import SECOND
 from tests.ratelock.replica import Answer, SharedClock, answers, run
 
@@ -103,8 +103,11 @@ async def the_log_agrees(url: str, shared: SharedClock, seen: Sequence[Answer]) 
     assert len({answer.number for answer in seen}) == len(seen)
     assert {answer.number for answer in seen} <= set(counted)
     assert_within(sorted(counted.values()), BUDGET)
-    while not isinstance(await store.admit(attempt("alice")), Admitted):
-        await asyncio.sleep(0.05)
+
+    async def is_admitted() -> bool:
+        return isinstance(await store.admit(attempt("alice")), Admitted)
+
+    await eventually(is_admitted)
     await store.close()
 
 

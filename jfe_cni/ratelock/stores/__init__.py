@@ -36,7 +36,8 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
         case _:
             # Not the URL itself: it may have a password in it.
             raise RequestError(
-                "the store's URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
+                "the store's URL is of no kind that is known",
+                remedy="give sqlite:///PATH or postgresql://HOST/DATABASE",
             )
 
 
@@ -48,7 +49,8 @@ async def _open_sql(url: URL, clock: Clock) -> Store:
         await asyncio.to_thread(upgrade, writing)
     except OSError as error:
         raise RequestError(
-            f"{url.database} can't be opened: {error.strerror}", remedy="name a file in a folder that exists and is ours"
+            f"{url.database} can't be opened: {error.strerror}",
+            remedy="name a file in a folder of ours",
         ) from error
     except DATABASE_ERRORS as error:
         raise store_error(error) from error

@@ -13,6 +13,7 @@ from jfe_cni.ratelock.stores.keys import Key, Request, key_of, known, remember
 from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.refusals import Refusal, log_refusals
 
+
 @dataclass
 class _Batch:
     """What one transaction does. `keys`: those that the database has, and `new_keys`."""

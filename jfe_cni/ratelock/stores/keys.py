@@ -18,9 +18,7 @@ KEPT: Microseconds = 86_400 * 1_000_000
 # Of one transaction: others wait meanwhile.
 _MOST_AT_ONCE = 256
 
-_FIND = select(idempotency).where(
-    tuple_(idempotency.c.caller, idempotency.c.key).in_(bindparam("of", expanding=True))
-)
+_FIND = select(idempotency).where(tuple_(idempotency.c.caller, idempotency.c.key).in_(bindparam("of", expanding=True)))
 _OLD = (
     select(idempotency.c.caller, idempotency.c.key)
     .where(idempotency.c.at <= bindparam("until"))

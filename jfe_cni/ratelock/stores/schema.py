@@ -27,10 +27,10 @@ class Exact(TypeDecorator[str]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else value.encode("unicode_escape").decode("ascii")
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
         return None if value is None else str(value).encode("ascii").decode("unicode_escape")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Executable, Row, select
@@ -62,7 +63,8 @@ class SqlStore:
     async def close(self) -> None:
         if self._upkeep is not None:
             self._upkeep.cancel()
-            await asyncio.wait([self._upkeep])
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep
         await self._commits.close()
         await asyncio.to_thread(self._readers.shutdown)
         self._ledger.close()
@@ -71,7 +73,9 @@ class SqlStore:
     async def now(self) -> Microseconds:
         row = (await self._read(self._ledger.select_head))[0]
         # What was only read is not in the database, and its server's clock may be set back.
-        self._latest = max(self._latest, self._clock.moment(Moment(row.at, row.boot_id, row.boottime, row.wall), row.server).at)
+        self._latest = max(
+            self._latest, self._clock.moment(Moment(row.at, row.boot_id, row.boottime, row.wall), row.server).at
+        )
         return self._latest
 
     async def admit(self, attempt: Attempt) -> Verdict:
@@ -160,7 +164,6 @@ class SqlStore:
                 if loop.time() >= due:
                     while await self._alone(keys.forget):
                         pass
-                    position = after
-                    after = await self._alone(lambda transaction: guesses.forget(transaction, position))  # noqa: B023
+                    after = await self._alone(partial(guesses.forget, after=after))
                     due = loop.time() + (0 if after else _UPKEEP)
             await asyncio.sleep(TOGETHER / 1e6)
