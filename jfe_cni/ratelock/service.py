@@ -1,8 +1,8 @@
 """The service: for a caller, authorise → admit → open → answer; for an owner, authorise → change and log in one.
 
-An attempt is counted, durably, before anything of the secret is opened. What is looked up before, sealed, says only
-which class is charged. A name that nobody has is charged like any other and answered from a decoy. Only its
-class, which is charged too, it does not have: where a refusal that names a class would say too much, tell no budgets.
+An attempt is counted, durably, before anything of the secret is opened; what is opened is what the transaction that
+counted it has read. A name that nobody has is charged like any other and answered from a decoy. Only a class, which is
+charged too, it does not have: where a refusal that names a class would say too much, tell no budgets.
 """
 
 from __future__ import annotations
@@ -299,15 +299,11 @@ class Ratelock:
             check_idempotency_key(idempotency_key)
             digest = self._request_digest(operation, name, content)
         decoy = await self._decoys.of(operation)
-        stored = await self._store.secret(name)
-        meters = [Meter("all"), Meter("caller", caller.identity), Meter("secret", name)]
-        if stored is not None and stored.secret_class:
-            meters.append(Meter("class", stored.secret_class))
-        attempt = Attempt(caller.identity, operation, name, tuple(meters), idempotency_key, digest)
+        meters = (Meter("all"), Meter("caller", caller.identity), Meter("secret", name))
+        attempt = Attempt(caller.identity, operation, name, meters, idempotency_key, digest)
         match await self._store.admit(attempt):
-            case Admitted():
-                fits = stored is not None and stored.kind == KIND[operation]
-                return stored if stored is not None and fits else decoy
+            case Admitted(secret=secret):
+                return secret if secret is not None and secret.kind == KIND[operation] else decoy
             case Spent(meter, limit, retry_after):
                 if self._tell_budget:
                     raise BudgetSpent(meter, limit, retry_after / 1e6)

@@ -182,6 +182,30 @@ async def test_two_replicas_digest_a_request_alike(service: Ratelock, store: Sto
     assert await attempts(store) == 1
 
 
+async def test_what_another_replica_changes_holds_from_the_next_attempt_on(
+    service: Ratelock, store: Store, tmp_path: Path
+) -> None:
+    other = b"Tr0ub4dor"
+    async with store_at(tmp_path / "store.db") as second, service_on(second) as replica:
+        for each in (service, replica):
+            await each.set_budget(OWNER, Meter("secret", "alice"), PLENTY)
+            await each.set_budget(OWNER, Meter("secret", "bob"), PLENTY)
+            assert await each.check(CALLER, "alice", RIGHT) is True
+            assert await each.check(CALLER, "bob", RIGHT) is False
+        await replica.add_password(OWNER, "alice", other, replace=True)
+        await service.add_password(OWNER, "bob", other, "staff")
+        for each in (service, replica):
+            assert [await each.check(CALLER, "alice", given) for given in (RIGHT, other)] == [False, True]
+            assert await each.check(CALLER, "bob", other) is True
+        await replica.set_budget(OWNER, Meter("class", "staff"), Budget((Limit(1, 3_600_000_000),)))
+        assert await service.check(CALLER, "bob", other) is True
+        for each in (service, replica):
+            with pytest.raises(BudgetSpent, match="of class staff"):
+                await each.check(CALLER, "bob", other)
+        await replica.remove(OWNER, "alice")
+        assert await service.check(CALLER, "alice", other) is False
+
+
 async def test_a_right_password_is_hashed_anew_when_the_cost_rises(service: Ratelock, store: Store) -> None:
     await service.set_budget(OWNER, Meter("secret", "alice"), PLENTY)
     dearer = Cost(memory=128, iterations=2, lanes=1)
