@@ -1,4 +1,6 @@
-"""A node with pods as container runtimes make them: a namespace each, joined by the bridge plugin, then by ours."""
+"""A node with pods as container runtimes make them: a namespace each, joined by the bridge plugin, then by ours.
+
+The runtime is cnitool, which is libcni and nothing else: what it takes itself it takes with us and without."""
 
 from __future__ import annotations
 
@@ -13,7 +15,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.cover import CGROUPS, START_SECONDS, TRUST_DOMAIN
 from bench.machine import memory_megabytes
@@ -21,16 +22,14 @@ from jfe_cni.agent import binaries
 from jfe_cni.agent.client import AgentClient
 from jfe_cni.demo.hosts import NAMESPACES, Host, ip
 from jfe_cni.demo.programs import Program, ProgramEnded, Programs
-from jfe_cni.errors import AgentError, HostError
+from jfe_cni.errors import HostError
 
 # Pods have the addresses that the plugin gives them; the node itself is called by nobody.
 _NOWHERE = ipaddress.IPv4Address("198.18.64.1")
 REFERENCE_PLUGINS = Path(__file__).resolve().parent.parent / "target" / "go" / "bin"
 VERSION = "1.0.0"
-NETWORK = "bench"
 # RFC 2544 set 198.18.0.0/15 apart for tests between devices.
 SUBNET = "198.18.64.0/18"
-_POLL_SECONDS = 0.01
 
 
 class Node:
@@ -42,7 +41,8 @@ class Node:
         self._numbers = itertools.count()
         self._agent: Program | None = None
         self._pods: list[str] = []
-        self._plugin = binaries.find("jfe-cni-plugin")
+        # Files of the node's own: libcni keeps records in /var/lib/cni.
+        self._files: Program | None = None
 
     async def start_agent(self) -> float:
         """Seconds until it is there and all that was covered before is covered again."""
@@ -55,16 +55,14 @@ class Node:
             *("--state-dir", str(state), "--socket", str(self._host.socket), "--node", self._host.name),
             *("--trust-domain", TRUST_DOMAIN),
         )
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                while not await self._whole():
-                    self._agent.check_alive()
-                    await asyncio.sleep(_POLL_SECONDS)
-        except TimeoutError as error:
-            raise ProgramEnded(
-                f"{self._agent.name} has not covered all pods: {self._agent.last_words()}", remedy="run `jfe doctor`"
-            ) from error
-        return time.perf_counter() - before
+        # Told by its log: its API would read the counters of every pod for each question.
+        await self._agent.said("upgrader knows all", START_SECONDS)
+        taken = time.perf_counter() - before
+        async with AgentClient(self._host.socket) as agent:
+            states = {each.state for each in (await agent.status()).workloads}
+        if not states <= {"covered"}:
+            raise ProgramEnded(f"{self._agent.name}: workloads are {states}", remedy="run `jfe doctor`")
+        return taken
 
     async def kill_agent(self) -> None:
         """As by SIGKILL; the upgrader and the rules stay."""
@@ -78,18 +76,35 @@ class Node:
             self._pods.append(pod)
         return made
 
+    async def make_files(self) -> None:
+        """The networks' lists, and a mount namespace in which nobody else's records lie."""
+        folder = self._host.folder / "net.d"
+        folder.mkdir()
+        plugins = self._host.folder / "bin"
+        plugins.mkdir()
+        for name in ("bridge", "host-local"):
+            (plugins / name).symlink_to(REFERENCE_PLUGINS / name)
+        (plugins / "jfe").symlink_to(binaries.find("jfe-cni-plugin"))
+        ipam = {"type": "host-local", "ranges": [[{"subnet": SUBNET}]], "dataDir": str(self._host.folder / "ipam")}
+        bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
+        ours = {"type": "jfe", "agentSocket": str(self._host.socket)}
+        for name, chain in (("without", [bridge]), ("with", [bridge, ours])):
+            conflist = {"cniVersion": VERSION, "name": name, "plugins": chain}
+            (folder / f"{name}.conflist").write_text(json.dumps(conflist))
+        holding = "mkdir -p /var/lib/cni && mount -t tmpfs tmpfs /var/lib/cni && exec sleep infinity"
+        self._files = await self._programs.start(
+            self._host, "files", "unshare", "--mount", "--propagation", "slave", "sh", "-c", holding
+        )
+        await self._files.until(self._mounted, "to mount its files", START_SECONDS)
+
     async def add(self, pod: str, *, covered: bool) -> float:
         """Seconds of ADD through the chain: bridge alone, or ours after it."""
         before = time.perf_counter()
-        result = await self._call(REFERENCE_PLUGINS / "bridge", "ADD", pod, self._bridge())
-        if covered:
-            ours = {"type": "jfe", "agentSocket": str(self._host.socket), "prevResult": result}
-            await self._call(self._plugin, "ADD", pod, ours)
+        await self._call("add", pod, covered=covered)
         return time.perf_counter() - before
 
-    async def delete(self, pod: str) -> None:
-        await self._call(self._plugin, "DEL", pod, {"type": "jfe", "agentSocket": str(self._host.socket)})
-        await self._call(REFERENCE_PLUGINS / "bridge", "DEL", pod, self._bridge())
+    async def delete(self, pod: str, *, covered: bool) -> None:
+        await self._call("del", pod, covered=covered)
         await self._forget(pod)
 
     def agent_megabytes(self) -> float:
@@ -127,47 +142,38 @@ class Node:
         await ip("netns", "delete", pod)
         self._pods.remove(pod)
 
-    async def _whole(self) -> bool:
-        with contextlib.suppress(AgentError):
-            async with AgentClient(self._host.socket) as agent:
-                status = await agent.status()
-                return status.upgrader_connected and all(each.state == "covered" for each in status.workloads)
-        return False
+    def _mounted(self) -> bool:
+        assert self._files is not None
+        return " /var/lib/cni " in Path("/proc", str(self._files.process.pid), "mounts").read_text()
 
-    def _bridge(self) -> dict[str, Any]:
-        ipam = {"type": "host-local", "ranges": [[{"subnet": SUBNET}]], "dataDir": str(self._host.folder / "ipam")}
-        return {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
-
-    async def _call(self, plugin: Path, command: str, pod: str, configuration: dict[str, Any]) -> Any:
+    async def _call(self, command: str, pod: str, *, covered: bool) -> None:
+        assert self._files is not None
         environment = {
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": pod,
-            "CNI_NETNS": str(NAMESPACES / pod),
-            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(self._host.folder / "bin"),
+            "NETCONFPATH": str(self._host.folder / "net.d"),
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={pod}",
-            "CNI_PATH": str(REFERENCE_PLUGINS),
             "PATH": os.environ["PATH"],
         }
         process = await asyncio.create_subprocess_exec(
-            *self._host.command(str(plugin)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            *("nsenter", f"--target={self._files.process.pid}", "--mount", "--net", "--"),
+            *(str(REFERENCE_PLUGINS / "cnitool"), command, "with" if covered else "without", str(NAMESPACES / pod)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
         )
-        said, _ = await process.communicate(
-            json.dumps({"cniVersion": VERSION, "name": NETWORK, **configuration}).encode()
-        )
+        _, complaint = await process.communicate()
         if process.returncode != 0:
-            raise HostError(f"{plugin.name} {command}: {said.decode(errors='replace')}", remedy="see `jfe doctor`")
-        return json.loads(said) if said.strip() else None
+            raise HostError(f"cnitool {command}: {complaint.decode(errors='replace')}", remedy="see `jfe doctor`")
 
 
 @contextlib.asynccontextmanager
 async def node(folder: Path, name: str) -> AsyncIterator[Node]:
     """Without an agent yet."""
-    if not (REFERENCE_PLUGINS / "bridge").exists():
-        raise HostError("the reference plugins are not built", remedy="run dev/go-programs, or `make bench`")
+    if not (REFERENCE_PLUGINS / "cnitool").exists():
+        raise HostError(
+            "cnitool and the reference plugins are not built", remedy="run dev/go-programs, or `make bench`"
+        )
     host = Host(name, _NOWHERE, folder)
     folder.mkdir(mode=0o700)
     await ip("netns", "add", name)
@@ -175,6 +181,7 @@ async def node(folder: Path, name: str) -> AsyncIterator[Node]:
         await ip("-netns", name, "link", "set", "lo", "up")
         async with Programs(name, folder) as programs:
             made = Node(host, programs)
+            await made.make_files()
             try:
                 yield made
             finally:

@@ -26,7 +26,7 @@ async def start(stage: Stage, _: list[Way]) -> Round:
             for covered in (True, False) if number % 2 else (False, True):
                 (pod,) = await node.make_pods(1)
                 times[covered].append(await node.add(pod, covered=covered))
-                await node.delete(pod)
+                await node.delete(pod, covered=covered)
         found.seen[WITH, "ADD ms"] = statistics.median(times[True]) * 1e3
         found.seen[WITHOUT, "ADD ms"] = statistics.median(times[False]) * 1e3
         found.ratios["cni_add_ms"] = found.seen[WITH, "ADD ms"] - found.seen[WITHOUT, "ADD ms"]
@@ -34,7 +34,7 @@ async def start(stage: Stage, _: list[Way]) -> Round:
             pods = await node.make_pods(AT_ONCE)
             found.seen[way, "ADD of 50 at once, s"] = await at_once(node, pods, covered=covered)
             for pod in pods:
-                await node.delete(pod)
+                await node.delete(pod, covered=covered)
         more = found.seen[WITH, "ADD of 50 at once, s"] - found.seen[WITHOUT, "ADD of 50 at once, s"]
         found.ratios["cni_add_50_ms"] = more / AT_ONCE * 1e3
     return found
@@ -65,7 +65,7 @@ async def _warm_up(node: Node) -> None:
     for covered in (True, False):
         (pod,) = await node.make_pods(1)
         await node.add(pod, covered=covered)
-        await node.delete(pod)
+        await node.delete(pod, covered=covered)
 
 
 PODS_MEASURES = (

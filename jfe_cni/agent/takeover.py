@@ -61,6 +61,8 @@ class Takeover:
         await _at_once(self._open, ready)
         self._announcement.gather()
         await self._publication.publish()
+        covered = sum(record.workload.state is State.COVERED for record in ready)
+        self._log.info("upgrader knows all", extra=fields(covered=covered, workloads=len(list(self._roster))))
         self._roster.save_if_possible()
 
     def lost(self) -> None:

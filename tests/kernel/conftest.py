@@ -12,6 +12,7 @@ from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
 from jfe_cni.kernel.cover import Cover
 from jfe_cni.kernel.nft import Nft
 from tests.kernel import lab
+from tests.kernel.agent_node import Node
 from tests.kernel.lab import Capture, Host, Upgrader
 
 
@@ -80,3 +81,22 @@ def pytest_runtest_makereport(
     if report.failed and hosts:
         report.sections.append(("namespaces", "\n".join(host.enter for host in hosts)))
     return report
+
+
+@pytest.fixture
+def idle(peer: Host, tmp_path: Path, tree: CgroupTree) -> Iterator[Node]:
+    """Not started. What it leaves, or a test that killed it, is taken away by its cgroup."""
+    node = Node(peer, tmp_path)
+    yield node
+    try:
+        node.stop()
+    finally:
+        made = tree.create(f"jfe/{node.name}")
+        made.kill()
+        made.remove()
+
+
+@pytest.fixture
+def node(idle: Node) -> Node:
+    idle.start()
+    return idle

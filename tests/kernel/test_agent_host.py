@@ -18,8 +18,9 @@ from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.errors import ConflictError
 from jfe_cni.kernel.cgroups import CgroupTree, MadeCgroup
 from tests.kernel import lab
+from tests.kernel.agent_node import Node, settled
 from tests.kernel.lab import Capture, Host
-from tests.kernel.test_agent import CONVERSATION, PORT, WORD, Node, settled
+from tests.kernel.test_agent import CONVERSATION, PORT, WORD
 
 
 @pytest.fixture

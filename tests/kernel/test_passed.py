@@ -11,8 +11,9 @@ from jfe_cni.agent.objects import Mode
 from jfe_cni.agent.reports import WorkloadReport
 from jfe_cni.kernel.cgroups import CgroupTree
 from tests.kernel import lab
+from tests.kernel.agent_node import Node
 from tests.kernel.lab import Host
-from tests.kernel.test_agent import PORT, Node
+from tests.kernel.test_agent import PORT
 from tests.kernel.test_agent_host import enrol, made, node_on
 
 UDP_ECHO = """
