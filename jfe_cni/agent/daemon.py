@@ -48,10 +48,12 @@ async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
     logger = log.configure(settings.log_format)
     _require_root()
     stop = _stop_signals()
-    with listening.sole_agent(settings.state_dir), contextlib.ExitStack() as closing:
+    async with contextlib.AsyncExitStack() as closing:
+        closing.enter_context(listening.sole_agent(settings.state_dir))
         issuer = await _issuer(settings, extensions, stop, logger)
         if issuer is None:
             return
+        closing.push_async_callback(issuer.close)
         tree = CgroupTree.found()
         async with _cgroup_for_upgrader(tree, settings) as cgroup:
             nft = Nft()

@@ -51,6 +51,8 @@ class Issuer(Protocol):
         """Why certificates that nobody waits for are not asked for now; None: they are."""
         ...
 
+    async def close(self) -> None: ...
+
 
 def expired(root: x509.Certificate) -> JfeError:
     return JfeError(f"the authority expired at {root.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}")
@@ -99,3 +101,6 @@ class LocalIssuer:
 
     def deferred(self) -> JfeError | None:
         return None
+
+    async def close(self) -> None:
+        """Nothing is held open."""

@@ -22,20 +22,27 @@ from jfe_cni.ratelock.faults import Forbidden
 
 
 def granted(caller: Caller, node: str, wanted: Names) -> Names:
-    """What a node that asks for `wanted` may have. `node`: whose name it asks under. Raises Forbidden."""
+    """What a node that asks for `wanted` may have. Raises Forbidden, as `check_node` does."""
+    domain = check_node(caller, node)
+    identity = wanted.id
+    if identity.domain != domain or str(identity) == caller.identity or not _is_its_own(caller, node, identity):
+        raise Forbidden(
+            f"{caller.identity} may not have {identity} certified",
+            remedy=f"ask for an identity below spiffe://{domain}/host/{node}, or as the node that it belongs to",
+        )
+    return wanted
+
+
+def check_node(caller: Caller, node: str) -> TrustDomain:
+    """The trust domain of a node's credential. `node`: whose name it asks under. Raises Forbidden: it is that of
+    another node, or of none."""
     domain, own = _node_of(caller)
     if node != own:
         raise Forbidden(
             f"{caller.identity} is the credential of node {own}, and asks as node {node}",
             remedy="give each node a credential of its own, or mend the node's name",
         )
-    identity = wanted.id
-    if identity.domain != domain or str(identity) == caller.identity or not _is_its_own(caller, own, identity):
-        raise Forbidden(
-            f"{caller.identity} may not have {identity} certified",
-            remedy=f"ask for an identity below spiffe://{domain}/host/{own}, or as the node that it belongs to",
-        )
-    return wanted
+    return domain
 
 
 def _is_its_own(caller: Caller, node: str, identity: SpiffeId) -> bool:

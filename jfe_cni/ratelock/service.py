@@ -167,6 +167,7 @@ class Ratelock:
         Raises Forbidden after the attempt was counted, where no authority is called so; RequestError, the same, where
         the request is not signed by its own key, or for another trust domain."""
         authorise(caller, "certify", check_name(name, "a secret"))
+        certification.check_node(caller, node)
         names = certification.granted(caller, node, authority.asked(csr_pem))
         secret = await self._admitted(caller, "certify", name, [csr_pem.encode(), node.encode()], idempotency_key)
         opened = await self._opened(secret)

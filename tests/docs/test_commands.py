@@ -31,6 +31,11 @@ NOT_RUN = {
     "jfe connections": "needs the reader's agent",
     "jfe explain": "needs the reader's agent",
     "jfe rules": "needs the reader's agent",
+    "ratelock serve": "tests/ratelock/test_cli.py",
+    "ratelock add": "tests/ratelock/test_cli.py",
+    "ratelock budget": "tests/ratelock/test_cli.py",
+    "ratelock token": "tests/ratelock/test_cli.py",
+    "while sleep": "tests/ratelock/test_cli.py",
 }
 
 

@@ -33,12 +33,15 @@ FOR_CALLERS = (
     Route("POST", "/v1/secrets/a/mac", {"message": "eA=="}, done=403),
     Route("POST", "/v1/secrets/a/decrypt", {"ciphertext": "eA=="}, done=422),
     Route("POST", "/v1/secrets/a/certify", {"csr": "x", "node": "n"}, done=403),
+    Route("GET", "/v1/secrets/a/bundle", done=403),
 )
 FOR_OWNERS = (
     Route("GET", "/v1/secrets"),
     Route("PUT", "/v1/secrets/a", {"kind": "password", "password": "x"}, done=201),
     Route("PUT", "/v1/secrets/a", {"kind": "record", "fields": {"x": "y"}}, done=201),
     Route("PUT", "/v1/secrets/a", {"kind": "key", "algorithm": "ed25519"}, done=201),
+    Route("PUT", "/v1/secrets/a", {"kind": "authority", "trust_domain": "jfe.test"}, done=201),
+    Route("POST", "/v1/secrets/a/rotation", {"step": "begin"}, done=404),
     Route("DELETE", "/v1/secrets/a", done=404),
     Route("GET", "/v1/budgets"),
     Route("GET", "/v1/budgets/all", done=404),
