@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, insert, select, tuple_
 
-from jfe_cni.ratelock.budgets import Meter, Microseconds
-from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, Spent, Verdict
+from jfe_cni.ratelock.budgets import Meter
+from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, Verdict
 from jfe_cni.ratelock.stores.histories import Histories
-from jfe_cni.ratelock.stores.history import History, Range
+from jfe_cni.ratelock.stores.history import History, Range, spent
 from jfe_cni.ratelock.stores.ledger import Row, Transaction
 from jfe_cni.ratelock.stores.refusals import Refusal, log_refusals
 from jfe_cni.ratelock.stores.schema import idempotency
@@ -66,10 +66,10 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
     if key is not None and (before := batch.keys.get((attempt.caller, key))) is not None:
         digest, number = before
         return Admitted(number, repeated=True) if digest == attempt.request_digest else KeyReused()
-    spent = _spent(histories, now)
-    if spent is not None:
-        batch.refusals.append(Refusal(attempt, spent))
-        return spent
+    refused = spent(histories, now)
+    if refused is not None:
+        batch.refusals.append(Refusal(attempt, refused))
+        return refused
     for history in histories:
         if history.budget(now) is not None:
             batch.counted.append((history, history.count(now)))
@@ -85,16 +85,3 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
         }
         batch.new_keys.append(row)
     return Admitted(entry.number)
-
-
-def _spent(histories: Sequence[History], now: Microseconds) -> Spent | None:
-    """What holds longest of all that is spent."""
-    worst: Spent | None = None
-    for history in histories:
-        budget = history.budget(now)
-        if budget is None:
-            continue
-        room = history.room(budget, now)
-        if room.limit is not None and (worst is None or room.retry_after > worst.retry_after):
-            worst = Spent(history.meter, room.limit, room.retry_after)
-    return worst

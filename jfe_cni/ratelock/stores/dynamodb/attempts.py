@@ -1,0 +1,143 @@
+"""Attempts, admitted or refused some at once, in the order in which they came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jfe_cni.ratelock.budgets import DEFAULT, Meter, Microseconds
+from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, Verdict
+from jfe_cni.ratelock.stores.dynamodb.histories import Histories
+from jfe_cni.ratelock.stores.dynamodb.items import (
+    EXPIRES,
+    Value,
+    attempt_key,
+    idempotency_key,
+    refusal_key,
+    seconds,
+)
+from jfe_cni.ratelock.stores.dynamodb.ledger import Transaction
+from jfe_cni.ratelock.stores.history import History, spent
+from jfe_cni.ratelock.stores.refusals import Refusal, refusal_entry
+from jfe_cni.ratelock.stores.upkeep import KEY_KEPT
+
+# A name that nobody gave to a secret is only ever a guess: DynamoDB deletes what was counted of it, after as long as
+# the default looks back and a day, by which DynamoDB's expiry and the store's time may differ.
+_GUESS_KEPT: Microseconds = max(limit.window for limit in DEFAULT.limits) + 86_400 * 1_000_000
+
+
+@dataclass
+class _Batch:
+    """What one transaction does. `keys`: caller and key → the request's digest, and the log's number of its entry."""
+
+    transaction: Transaction
+    histories: Histories
+    keys: dict[tuple[str, str], tuple[bytes, int]]
+    refusals: dict[tuple[str, str, str], Refusal] = field(default_factory=dict)
+    more: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+
+def admit(transaction: Transaction, attempts: Sequence[Attempt], histories: Histories) -> list[Verdict]:
+    """A verdict for each of the first attempts: as many as one transaction has room for."""
+    some = _that_fit(transaction, attempts)
+    touched: dict[Meter, int] = {}
+    for attempt in some:
+        for meter in attempt.meters:
+            touched[meter] = touched.get(meter, 0) + 1
+    found = histories.of(transaction, touched)
+    for meter, count in touched.items():
+        for ranges in found[meter].unknown(transaction.now, count):
+            histories.read(transaction.table, found[meter], ranges)
+    batch = _Batch(transaction, histories, _known_keys(transaction, some))
+    verdicts = [_decide(batch, attempt, [found[meter] for meter in dict.fromkeys(attempt.meters)]) for attempt in some]
+    _write_refusals(batch)
+    return verdicts
+
+
+def _that_fit(transaction: Transaction, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    room = transaction.room
+    for index, attempt in enumerate(attempts):
+        # One for each meter, the log's entry, and the idempotency key; or the entry and the count of refusals.
+        room -= len(attempt.meters) + 2
+        if room < 0 and index > 0:
+            return attempts[:index]
+    return attempts
+
+
+def _known_keys(transaction: Transaction, attempts: Sequence[Attempt]) -> dict[tuple[str, str], tuple[bytes, int]]:
+    asked = {(each.caller, each.idempotency_key) for each in attempts if each.idempotency_key is not None}
+    if not asked:
+        return {}
+    keys = [idempotency_key(caller, given) for caller, given in sorted(asked)]
+    found: list[Mapping[str, Any]] = list(transaction.table.get_many(keys))
+    return {(each["caller"], each["given"]): (each["digest"], each["number"]) for each in found}
+
+
+def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Verdict:
+    transaction, given = batch.transaction, attempt.idempotency_key
+    if given is not None and (before := batch.keys.get((attempt.caller, given))) is not None:
+        digest, number = before
+        return Admitted(number, repeated=True) if digest == attempt.request_digest else KeyReused()
+    refused = spent(histories, transaction.now)
+    if refused is not None:
+        refusal = Refusal(attempt, refused)
+        batch.refusals.setdefault(refusal.key, refusal)
+        batch.more[refusal.key] = batch.more.get(refusal.key, 0) + 1
+        return refused
+    for history in histories:
+        if history.budget(transaction.now) is not None:
+            _count(batch, history)
+    entry = transaction.append(OwnerAct(attempt.caller, attempt.operation, attempt.secret))
+    if given is not None:
+        batch.keys[attempt.caller, given] = attempt.request_digest, entry.number
+        kept: dict[str, Value | None] = {
+            **idempotency_key(attempt.caller, given),
+            "caller": attempt.caller,
+            "given": given,
+            "digest": attempt.request_digest,
+            "number": entry.number,
+            EXPIRES: seconds(transaction.now + KEY_KEPT),
+        }
+        transaction.write(transaction.table.put_new(kept))
+    return Admitted(entry.number)
+
+
+def _count(batch: _Batch, history: History) -> None:
+    # At the latest that it may be, for it is compared with the earliest.
+    at = batch.transaction.now + batch.transaction.timing.spread
+    number = history.count(at)
+    counted: dict[str, Value | None] = {
+        **attempt_key(history.meter, number),
+        "number": number,
+        "at": at,
+        EXPIRES: seconds(at + _GUESS_KEPT) if batch.histories.is_guess(history.meter) else None,
+    }
+    batch.transaction.write(batch.transaction.table.put_new(counted))
+
+
+def _write_refusals(batch: _Batch) -> None:
+    """The first of a second is an entry, the others are counted, as `stores/refusals.py` says."""
+    if not batch.refusals:
+        return
+    transaction = batch.transaction
+    found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for each in transaction.table.get_many([refusal_key(*key) for key in batch.refusals]):
+        counting: Mapping[str, Any] = each
+        found[counting["kind"], counting["name"], counting["caller"]] = counting
+    for key, refusal in batch.refusals.items():
+        counting = found.get(key, {})
+        more = counting.get("more", 0) + batch.more[key]
+        if not counting:
+            transaction.append(refusal_entry(refusal))
+            more -= 1
+        kind, name, caller = key
+        counted: dict[str, Value | None] = {
+            **refusal_key(*key),
+            "kind": kind,
+            "name": name,
+            "caller": caller,
+            "since": counting.get("since", transaction.now),
+            "more": more,
+        }
+        transaction.write(transaction.table.put(counted))
