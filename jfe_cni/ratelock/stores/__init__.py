@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores.clock import Clock, MachineClock, ServerClock, this_machine
 from jfe_cni.ratelock.stores.engines import make_private, reader, writer
-from jfe_cni.ratelock.stores.ledger import store_error
+from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.upgrade import upgrade
 
@@ -57,7 +57,7 @@ async def _open_sql(url: URL, clock: Clock) -> Store:
             f"{url.database} can't be opened: {error.strerror}",
             remedy="name a file in a folder that exists and is ours",
         ) from error
-    except DBAPIError as error:
+    except DATABASE_ERRORS as error:
         raise store_error(error) from error
     store = SqlStore(writing, reading, clock)
     await store.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from jfe_cni.errors import ConflictError
 from jfe_cni.ratelock.budget_changes import changed
@@ -12,6 +12,13 @@ from jfe_cni.ratelock.stores.histories import Histories
 from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.rows import token_columns
 from jfe_cni.ratelock.stores.schema import secrets, tokens
+
+
+_INSERT_SECRET = insert(secrets)
+_UPDATE_SECRET = update(secrets).where(secrets.c.name == bindparam("of"))
+_DELETE_SECRET = delete(secrets).where(secrets.c.name == bindparam("of"))
+_INSERT_TOKEN = insert(tokens)
+_DELETE_TOKEN = delete(tokens).where(tokens.c.digest == bindparam("of"))
 
 
 def _version(transaction: Transaction, name: str) -> int | None:
@@ -26,24 +33,23 @@ def put_secret(transaction: Transaction, secret: StoredSecret, act: OwnerAct, ex
             remedy="remove it first" if expected_version is None else "look at it again, then decide anew",
         )
     if found is None:
-        transaction.write(insert(secrets), [vars(secret)])
+        transaction.write(_INSERT_SECRET, [vars(secret)])
     else:
-        transaction.write(update(secrets).where(secrets.c.name == secret.name), [vars(secret)])
+        transaction.write(_UPDATE_SECRET, [{"of": secret.name, **vars(secret)}])
     transaction.append(act)
 
 
 def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int) -> bool:
     if _version(transaction, name) != expected_version:
         return False
-    columns = {"sealed": sealed, "version": expected_version + 1}
-    transaction.write(update(secrets).where(secrets.c.name == name), [columns])
+    transaction.write(_UPDATE_SECRET, [{"of": name, "sealed": sealed, "version": expected_version + 1}])
     return True
 
 
 def remove_secret(transaction: Transaction, name: str, act: OwnerAct) -> bool:
     if _version(transaction, name) is None:
         return False
-    transaction.write(delete(secrets).where(secrets.c.name == name), [{}])
+    transaction.write(_DELETE_SECRET, [{"of": name}])
     transaction.append(act)
     return True
 
@@ -60,14 +66,14 @@ def set_budget(
 
 def put_token(transaction: Transaction, token: StoredToken, act: OwnerAct) -> None:
     """A token of the same digest is replaced."""
-    transaction.write(delete(tokens).where(tokens.c.digest == token.digest), [{}])
-    transaction.write(insert(tokens), [token_columns(token)])
+    transaction.write(_DELETE_TOKEN, [{"of": token.digest}])
+    transaction.write(_INSERT_TOKEN, [token_columns(token)])
     transaction.append(act)
 
 
 def remove_token(transaction: Transaction, digest: bytes, act: OwnerAct) -> bool:
     if transaction.connection.execute(select(tokens.c.digest).where(tokens.c.digest == digest)).first() is None:
         return False
-    transaction.write(delete(tokens).where(tokens.c.digest == digest), [{}])
+    transaction.write(_DELETE_TOKEN, [{"of": digest}])
     transaction.append(act)
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from jfe_cni.ratelock.faults import StoreError
@@ -18,12 +18,6 @@ Other = TypeVar("Other")
 MOST_TOGETHER = 256
 
 
-@dataclass(frozen=True)
-class _Batch(Generic[Work, Answer]):
-    work: list[Work]
-    answers: asyncio.Future[Sequence[Answer]]
-
-
 class GroupCommit(Generic[Work, Answer]):
     """`transact`: one durable transaction, in a thread of its own; an answer for each piece of work, in order. Nobody
     hears of it before it returns; what it raises, everybody does. For one event loop."""
@@ -31,23 +25,23 @@ class GroupCommit(Generic[Work, Answer]):
     def __init__(self, transact: Callable[[Sequence[Work]], Sequence[Answer]]) -> None:
         self._transact = transact
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ratelock-commits")
-        self._waiting: list[_Batch[Work, Answer]] = []
-        self._running: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[Work, asyncio.Future[Answer]]] = []
+        # Set while nothing runs and nothing waits.
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
 
     async def submit(self, work: Work) -> Answer:
-        """Raises what `transact` raises, and StoreError after `close`. A caller that is cancelled is not waited for; its
-        work is done nevertheless."""
+        """Raises what `transact` raises, and StoreError after `close`. The work of a caller that is cancelled is done
+        nevertheless."""
         self._check_open()
-        if not self._waiting or len(self._waiting[-1].work) >= MOST_TOGETHER:
-            self._waiting.append(_Batch([], asyncio.get_running_loop().create_future()))
-        batch = self._waiting[-1]
-        batch.work.append(work)
-        index = len(batch.work) - 1
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
-        # Several wait for one future: none may cancel it for the others.
-        return (await asyncio.shield(batch.answers))[index]
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((work, answer))
+        if self._idle.is_set():
+            self._idle.clear()
+            loop.call_soon(self._begin)
+        return await answer
 
     async def alone(self, transact: Callable[[], Other]) -> Other:
         """A transaction of its own, between two batches."""
@@ -57,33 +51,30 @@ class GroupCommit(Generic[Work, Answer]):
     async def close(self) -> None:
         """What waits is still committed and answered."""
         self._closed = True
-        if self._running is not None:
-            await self._running
+        await self._idle.wait()
         await asyncio.to_thread(self._thread.shutdown)
 
-    async def _run(self) -> None:
-        """Batch after batch, while there is one. It begins after the callers that are ready to run have run: those who
-        were answered together ask again together."""
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = self._waiting.pop(0)
-            running = loop.run_in_executor(self._thread, self._transact, batch.work)
-            await asyncio.wait([running])
-            _hand_over(running, batch.answers)
-            # One turn of the loop for those who were answered.
-            await asyncio.sleep(0)
-        self._running = None
+    def _begin(self) -> None:
+        together, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
+        if not together:
+            self._idle.set()
+            return
+        work, answers = [each[0] for each in together], [each[1] for each in together]
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+        running.add_done_callback(partial(self._answer, answers))
+
+    def _answer(self, waiting: Sequence[asyncio.Future[Answer]], done: asyncio.Future[Sequence[Answer]]) -> None:
+        error = done.exception()
+        for number, answer in enumerate(waiting):
+            if answer.cancelled():
+                continue
+            if error is None:
+                answer.set_result(done.result()[number])
+            else:
+                answer.set_exception(error)
+        # After those who were answered: they may ask again, and then do so together.
+        asyncio.get_running_loop().call_soon(self._begin)
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError("the store is closed", remedy="ask another replica, or start this one again")
-
-
-def _hand_over(done: asyncio.Future[Sequence[Answer]], answers: asyncio.Future[Sequence[Answer]]) -> None:
-    error = done.exception()
-    if error is None:
-        answers.set_result(done.result())
-    else:
-        answers.set_exception(error)
-        # Everybody who waited may have been cancelled: that nobody reads it is no fault.
-        answers.exception()

@@ -27,9 +27,8 @@ _AT = select(attempts.c.at).where(attempts.c.meter == bindparam("of"), attempts.
 _INSERT_METERS = insert(meters).returning(meters.c.id, sort_by_parameter_order=True)
 _INSERT_ATTEMPTS = insert(attempts)
 _FORGET = delete(attempts).where(attempts.c.meter == bindparam("of"), attempts.c.number <= bindparam("last"))
-_PRUNED = (
-    update(meters).where(meters.c.id == bindparam("of")).values(pruned=bindparam("last"), pruned_at=bindparam("was"))
-)
+_SET_BUDGET = update(meters).where(meters.c.id == bindparam("of"))
+_PRUNED = update(meters).where(meters.c.id == bindparam("of")).values(pruned=bindparam("last"), pruned_at=bindparam("was"))
 
 
 class Histories:
@@ -73,9 +72,7 @@ class Histories:
         """Rows for histories that have none."""
         if new:
             rows = [_meter_columns(history) for history in new]
-            for history, number in zip(
-                new, transaction.connection.execute(_INSERT_METERS, rows).scalars(), strict=True
-            ):
+            for history, number in zip(new, transaction.connection.execute(_INSERT_METERS, rows).scalars(), strict=True):
                 history.id = number
 
     def write(self, transaction: Transaction, counted: Sequence[tuple[History, int]]) -> None:
@@ -93,8 +90,7 @@ class Histories:
         if history.id is None:
             self.insert(transaction, [history])
         else:
-            columns = budget_columns(stored)
-            transaction.write(update(meters).where(meters.c.id == history.id), [columns])
+            transaction.write(_SET_BUDGET, [{"of": history.id, **budget_columns(stored)}])
 
     def _prune(self, transaction: Transaction, history: History) -> None:
         superfluous = history.superfluous()

@@ -10,21 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-import sqlalchemy
-from sqlalchemy import BigInteger, Connection, Engine, Executable, cast, func, insert, literal, select, update
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import BigInteger, ClauseElement, Connection, Engine, cast, func, insert, literal, select, update
 
 from jfe_cni.ratelock.budgets import Microseconds
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import chained
 from jfe_cni.ratelock.store import LogEntry, OwnerAct
 from jfe_cni.ratelock.stores import schema
 from jfe_cni.ratelock.stores.clock import Clock, Moment
+from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, may_pass, store_error
+from jfe_cni.ratelock.stores.statements import Statements, Values
 
 Answer = TypeVar("Answer")
-Row = dict[str, Any]
 
 # Seconds before each further try. A database that is away for longer is said to be.
 _PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0)
@@ -38,10 +37,13 @@ _INSERT_LOG = insert(schema.log)
 _UPDATE_HEAD = update(schema.head).where(schema.head.c.id == 1)
 
 
-def store_error(error: DBAPIError) -> StoreError:
-    """The database's own words, without the statement and its values."""
-    words = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-    return StoreError(f"the store has failed: {words[0]}", remedy="see that its database runs and can be reached")
+@dataclass(frozen=True)
+class _Doubt(Generic[Answer]):
+    """A COMMIT that was sent and not heard of: the last entry that it would have left in the log, and the answer."""
+
+    number: int
+    hash: bytes
+    answer: Answer
 
 
 class Transaction:
@@ -54,7 +56,7 @@ class Transaction:
         self.hash = digest
         self.moment = moment
         self._entries: list[LogEntry] = []
-        self._writes: list[tuple[Executable, Sequence[Row]]] = []
+        self._writes: list[tuple[ClauseElement, Sequence[Values]]] = []
 
     @property
     def now(self) -> Microseconds:
@@ -65,8 +67,8 @@ class Transaction:
         return bool(self._entries or self._writes)
 
     @property
-    def last_entry(self) -> tuple[int, bytes] | None:
-        return (self.number, self.hash) if self._entries else None
+    def logs(self) -> bool:
+        return bool(self._entries)
 
     def append(self, act: OwnerAct) -> LogEntry:
         entry = chained(self.hash, self.number + 1, self.now, act)
@@ -74,18 +76,18 @@ class Transaction:
         self._entries.append(entry)
         return entry
 
-    def write(self, statement: Executable, rows: Sequence[Row]) -> None:
-        """The statement once for each row of its parameters."""
+    def write(self, statement: ClauseElement, rows: Sequence[Values]) -> None:
+        """The statement, which lives as long as the program, once for each row of its parameters."""
         if rows:
             self._writes.append((statement, rows))
 
-    def send(self) -> None:
+    def send(self, statements: Statements) -> None:
         for statement, rows in self._writes:
-            self.connection.execute(statement, rows)
+            statements.run(self.connection, statement, rows)
         if self._entries:
-            self.connection.execute(_INSERT_LOG, [vars(entry) for entry in self._entries])
+            statements.run(self.connection, _INSERT_LOG, [vars(entry) for entry in self._entries])
         head = {"version": self.version + 1, "number": self.number, "hash": self.hash, **vars(self.moment)}
-        self.connection.execute(_UPDATE_HEAD, head)
+        statements.run(self.connection, _UPDATE_HEAD, [head])
 
 
 class Ledger:
@@ -95,7 +97,17 @@ class Ledger:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
-        self.select_head = select(schema.head, _SERVER_TIME[engine.dialect.name].label("server"))
+        self._statements = Statements(engine.dialect)
+        self.select_head = select(
+            schema.head.c.version,
+            schema.head.c.number,
+            schema.head.c.hash,
+            schema.head.c.at,
+            schema.head.c.boot_id,
+            schema.head.c.boottime,
+            schema.head.c.wall,
+            _SERVER_TIME[engine.dialect.name].label("server"),
+        )
         self._lock_head = self.select_head.with_for_update()
         self._connection: Connection | None = None
         self.moment = Moment(0)
@@ -103,34 +115,33 @@ class Ledger:
 
     def transact(self, work: Callable[[Transaction], Answer]) -> Answer:
         """What `work` returns, when it is durable. What it raises has undone everything. Raises StoreError."""
-        doubt: tuple[tuple[int, bytes], Answer] | None = None
+        doubt: _Doubt[Answer] | None = None
         for pause in _PAUSES:
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             try:
                 connection = self._connected()
                 with connection.begin() as begun:
                     transaction = self._locked(connection)
-                    if doubt is not None and _is_in_log(connection, doubt[0]):
+                    if doubt is not None and _is_in_log(connection, doubt):
                         self.version = -1
-                        return doubt[1]
+                        return doubt.answer
                     doubt = None
                     answer = work(transaction)
                     self.version = transaction.version
                     if transaction.writes or transaction.moment.boot_id != self.moment.boot_id:
                         self.version += 1
-                        if transaction.last_entry is not None:
-                            doubt = transaction.last_entry, answer
+                        doubt = _Doubt(transaction.number, transaction.hash, answer) if transaction.logs else None
                         with _pipeline(connection):
-                            transaction.send()
+                            transaction.send(self._statements)
                             begun.commit()
                     self.moment = transaction.moment
                     return answer
-            except (OperationalError, InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 self._disconnect()
+                if not may_pass(error):
+                    raise store_error(error) from error
                 failure = error
-            except DBAPIError as error:
-                self._disconnect()
-                raise store_error(error) from error
         raise store_error(failure) from failure
 
     def close(self) -> None:
@@ -150,23 +161,19 @@ class Ledger:
             connection.close()
 
     def _locked(self, connection: Connection) -> Transaction:
-        row = connection.execute(self._lock_head).one()
-        moment = self._clock.moment(last_moment(row), row.server)
-        return Transaction(connection, row.version, row.number, row.hash, moment)
+        row = self._statements.run(connection, self._lock_head, [{}]).fetchone()
+        assert row is not None
+        version, number, digest, at, boot_id, boottime, wall, server = row
+        moment = self._clock.moment(Moment(at, boot_id, boottime, wall), server)
+        return Transaction(connection, version, number, digest, moment)
 
 
-def last_moment(head: sqlalchemy.Row[Any]) -> Moment:
-    return Moment(head.at, head.boot_id, head.boottime, head.wall)
-
-
-def _is_in_log(connection: Connection, entry: tuple[int, bytes]) -> bool:
-    number, digest = entry
-    found = connection.execute(select(schema.log.c.hash).where(schema.log.c.number == number)).scalar_one_or_none()
-    return found == digest
+def _is_in_log(connection: Connection, doubt: _Doubt[Answer]) -> bool:
+    hashes = select(schema.log.c.hash).where(schema.log.c.number == doubt.number)
+    return connection.execute(hashes).scalar_one_or_none() == doubt.hash
 
 
 def _pipeline(connection: Connection) -> AbstractContextManager[object]:
     """One round trip for all that is sent and its COMMIT (psycopg's pipeline mode)."""
-    driver = connection.connection.driver_connection
-    pipeline = getattr(driver, "pipeline", None)
+    pipeline = getattr(connection.connection.driver_connection, "pipeline", None)
     return nullcontext() if pipeline is None else pipeline()

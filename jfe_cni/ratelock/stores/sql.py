@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Executable, Row, select
-from sqlalchemy.exc import DBAPIError
 
 from jfe_cni.ratelock.budget_changes import settled
 from jfe_cni.ratelock.budgets import Budget, Meter, Microseconds
@@ -23,13 +22,14 @@ from jfe_cni.ratelock.store import (
     StoredToken,
     Verdict,
 )
-from jfe_cni.ratelock.stores import changes, schema, upkeep
+from jfe_cni.ratelock.stores import changes, guesses, keys, schema
 from jfe_cni.ratelock.stores.attempts import admit
-from jfe_cni.ratelock.stores.clock import Clock
+from jfe_cni.ratelock.stores.clock import Clock, Moment
 from jfe_cni.ratelock.stores.commits import GroupCommit
 from jfe_cni.ratelock.stores.engines import READERS
+from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
 from jfe_cni.ratelock.stores.histories import Histories
-from jfe_cni.ratelock.stores.ledger import Ledger, Transaction, last_moment, store_error
+from jfe_cni.ratelock.stores.ledger import Ledger, Transaction
 from jfe_cni.ratelock.stores.refusals import TOGETHER, log_counted
 from jfe_cni.ratelock.stores.rows import log_entry, stored_budget, stored_secret, stored_token
 
@@ -71,7 +71,9 @@ class SqlStore:
     async def now(self) -> Microseconds:
         row = (await self._read(self._ledger.select_head))[0]
         # What was only read is not in the database, and its server's clock may be set back.
-        self._latest = max(self._latest, self._clock.moment(last_moment(row), row.server).at)
+        self._latest = max(
+            self._latest, self._clock.moment(Moment(row.at, row.boot_id, row.boottime, row.wall), row.server).at
+        )
         return self._latest
 
     async def admit(self, attempt: Attempt) -> Verdict:
@@ -145,7 +147,7 @@ class SqlStore:
             try:
                 with self._reader.connect() as connection:
                     return connection.execute(statement).all()
-            except DBAPIError as error:
+            except DATABASE_ERRORS as error:
                 raise store_error(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
@@ -158,9 +160,9 @@ class SqlStore:
             with contextlib.suppress(StoreError):
                 await self._alone(log_counted)
                 if loop.time() >= due:
-                    while await self._alone(upkeep.forget_keys):
+                    while await self._alone(keys.forget):
                         pass
                     position = after
-                    after = await self._alone(lambda transaction: upkeep.forget_names(transaction, position))  # noqa: B023
+                    after = await self._alone(lambda transaction: guesses.forget(transaction, position))  # noqa: B023
                     due = loop.time() + (0 if after else _UPKEEP)
             await asyncio.sleep(TOGETHER / 1e6)

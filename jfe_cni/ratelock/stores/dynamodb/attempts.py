@@ -19,8 +19,8 @@ from jfe_cni.ratelock.stores.dynamodb.items import (
 )
 from jfe_cni.ratelock.stores.dynamodb.ledger import Transaction
 from jfe_cni.ratelock.stores.history import History, spent
+from jfe_cni.ratelock.stores.keys import KEPT, Key, Request, key_of
 from jfe_cni.ratelock.stores.refusals import Refusal, refusal_entry
-from jfe_cni.ratelock.stores.upkeep import KEY_KEPT
 
 # A name that nobody gave to a secret is only ever a guess: DynamoDB deletes what was counted of it, after as long as
 # the default looks back and a day, by which DynamoDB's expiry and the store's time may differ.
@@ -29,11 +29,11 @@ _GUESS_KEPT: Microseconds = max(limit.window for limit in DEFAULT.limits) + 86_4
 
 @dataclass
 class _Batch:
-    """What one transaction does. `keys`: caller and key → the request's digest, and the log's number of its entry."""
+    """What one transaction does. `keys`: those that stand for something."""
 
     transaction: Transaction
     histories: Histories
-    keys: dict[tuple[str, str], tuple[bytes, int]]
+    keys: dict[Key, Request]
     refusals: dict[tuple[str, str, str], Refusal] = field(default_factory=dict)
     more: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
@@ -65,20 +65,21 @@ def _that_fit(transaction: Transaction, attempts: Sequence[Attempt]) -> Sequence
     return attempts
 
 
-def _known_keys(transaction: Transaction, attempts: Sequence[Attempt]) -> dict[tuple[str, str], tuple[bytes, int]]:
-    asked = {(each.caller, each.idempotency_key) for each in attempts if each.idempotency_key is not None}
-    if not asked:
-        return {}
-    keys = [idempotency_key(caller, given) for caller, given in sorted(asked)]
-    found: list[Mapping[str, Any]] = list(transaction.table.get_many(keys))
-    return {(each["caller"], each["given"]): (each["digest"], each["number"]) for each in found}
+def _known_keys(transaction: Transaction, attempts: Sequence[Attempt]) -> dict[Key, Request]:
+    """DynamoDB's own expiry comes up to days late: whose day is over stands for nothing."""
+    asked = {given for attempt in attempts if (given := key_of(attempt)) is not None}
+    found: list[Mapping[str, Any]] = list(transaction.table.get_many(idempotency_key(*each) for each in sorted(asked)))
+    return {
+        (each["caller"], each["given"]): Request(each["digest"], each["number"])
+        for each in found
+        if each["at"] > transaction.now - KEPT
+    }
 
 
 def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Verdict:
-    transaction, given = batch.transaction, attempt.idempotency_key
-    if given is not None and (before := batch.keys.get((attempt.caller, given))) is not None:
-        digest, number = before
-        return Admitted(number, repeated=True) if digest == attempt.request_digest else KeyReused()
+    transaction, given = batch.transaction, key_of(attempt)
+    if given is not None and (before := batch.keys.get(given)) is not None:
+        return Admitted(before.number, repeated=True) if before.digest == attempt.request_digest else KeyReused()
     refused = spent(histories, transaction.now)
     if refused is not None:
         refusal = Refusal(attempt, refused)
@@ -90,16 +91,17 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
             _count(batch, history)
     entry = transaction.append(OwnerAct(attempt.caller, attempt.operation, attempt.secret))
     if given is not None:
-        batch.keys[attempt.caller, given] = attempt.request_digest, entry.number
+        batch.keys[given] = Request(attempt.request_digest, entry.number)
         kept: dict[str, Value | None] = {
-            **idempotency_key(attempt.caller, given),
+            **idempotency_key(*given),
             "caller": attempt.caller,
-            "given": given,
+            "given": attempt.idempotency_key,
             "digest": attempt.request_digest,
             "number": entry.number,
-            EXPIRES: seconds(transaction.now + KEY_KEPT),
+            "at": transaction.now,
+            EXPIRES: seconds(transaction.now + KEPT),
         }
-        transaction.write(transaction.table.put_new(kept))
+        transaction.write(transaction.table.put(kept))
     return Admitted(entry.number)
 
 

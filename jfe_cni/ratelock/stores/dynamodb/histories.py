@@ -78,7 +78,7 @@ class Histories:
                 stored = stored_budget(found)
                 budgets[stored.meter] = stored
             else:
-                names.add(str(found[SORT]))
+                names.add(str(found["name"]))
         for meter in missing:
             history = History(meter, stored=budgets.get(meter))
             if history.budget(transaction.now) is not None:

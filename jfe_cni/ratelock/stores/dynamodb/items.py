@@ -4,15 +4,15 @@ One table, of two texts as its key, `partition` and `sort`:
 
     head                    head                  version of all, log's last number and hash, the store's time
     log                     number                an entry
-    secret · token          name · digest         one each
+    secret · token          =NAME · digest        one each
     budget                  meter                 what an owner has set
     meter#KIND#NAME         number                when that attempt was admitted
     meter#KIND#NAME         pruned                up to which number they are forgotten
-    idempotency#CALLER      key                   the request that it stands for
+    idempotency#CALLER      =KEY                  the request that it stands for
     refusal                 meter and caller      refusals that are not in the log yet
 
-Numbers are padded, so that they sort. What is kept as text is in Python's escapes: DynamoDB's texts are UTF-8, which
-has no surrogates.
+Numbers are padded, so that they sort; a key's text can't be empty, hence the `=`. What is kept as text is in Python's
+escapes: DynamoDB's texts are UTF-8, which has no surrogates.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def log_key(number: int) -> Item:
 
 
 def secret_key(name: str) -> Item:
-    return key("secret", name)
+    return key("secret", f"={name}")
 
 
 def token_key(digest: bytes) -> Item:
@@ -103,7 +103,7 @@ def pruned_key(meter: Meter) -> Item:
 
 
 def idempotency_key(caller: str, given: str) -> Item:
-    return key(f"idempotency#{caller}", given)
+    return key(f"idempotency#{caller}", f"={given}")
 
 
 def refusal_key(kind: str, name: str, caller: str) -> Item:

@@ -1,28 +1,16 @@
-"""What is due from time to time: refusals that were counted go into the log, and what nobody can ask for again goes."""
+"""Names that are guesses, and what was counted of them: they go when nobody can ask for it again."""
 
 from __future__ import annotations
 
 from sqlalchemy import bindparam, delete, func, select
 
-from jfe_cni.ratelock.budgets import DEFAULT, Microseconds
+from jfe_cni.ratelock.budgets import DEFAULT
 from jfe_cni.ratelock.stores.ledger import Transaction
-from jfe_cni.ratelock.stores.schema import attempts, idempotency, meters, secrets
-
-# A caller that tries again tries again within a day.
-KEY_KEPT: Microseconds = 86_400 * 1_000_000
+from jfe_cni.ratelock.stores.schema import attempts, meters, secrets
 
 # Of one transaction: others wait meanwhile.
 _MOST_AT_ONCE = 256
 
-_OLD_KEYS = (
-    select(idempotency.c.caller, idempotency.c.key)
-    .where(idempotency.c.at <= bindparam("until"))
-    .order_by(idempotency.c.at)
-    .limit(_MOST_AT_ONCE)
-)
-_DELETE_KEY = delete(idempotency).where(
-    idempotency.c.caller == bindparam("of_caller"), idempotency.c.key == bindparam("of_key")
-)
 _LAST = select(func.max(attempts.c.at)).where(attempts.c.meter == meters.c.id).scalar_subquery()
 _NAMES = (
     select(meters, secrets.c.version.label("secret"), _LAST.label("last"))
@@ -35,14 +23,7 @@ _DELETE_ATTEMPTS = delete(attempts).where(attempts.c.meter == bindparam("of"))
 _DELETE_METER = delete(meters).where(meters.c.id == bindparam("of"))
 
 
-def forget_keys(transaction: Transaction) -> bool:
-    """Whether there may be more."""
-    old = transaction.connection.execute(_OLD_KEYS, {"until": transaction.now - KEY_KEPT}).all()
-    transaction.write(_DELETE_KEY, [{"of_caller": row.caller, "of_key": row.key} for row in old])
-    return len(old) == _MOST_AT_ONCE
-
-
-def forget_names(transaction: Transaction, after: int) -> int:
+def forget(transaction: Transaction, after: int) -> int:
     """Names that nobody gave to a secret, nor a budget, are only ever guesses: what was counted of them is forgotten as
     soon as the default has no use for it. Looks at some meters that follow `after`; gives the last, 0 where there are no
     more."""
