@@ -2,7 +2,8 @@
 
 Moto takes several requests at once, but its transactions are then none: one that is cancelled puts back the table as it
 was before, others' writes meanwhile included. Here requests are served one at a time, which is what DynamoDB promises.
-What is put back is copied as far as Put and Delete can change it: moto copies each item that the table ever had.
+What is put back is copied once a request, as far as Put and Delete can change it: moto copies each item that the table
+ever had, for each item of the transaction.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class _OneAtATime:
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         with self._lock:
+            _copies.clear()
             return list(self._application(environ, start_response))
 
 
@@ -39,10 +41,15 @@ class _KeepsConnections(MotoRequestHandler):
     disable_nagle_algorithm = True
 
 
+# Of the request that is being served.
+_copies: dict[int, Table] = {}
+
+
 def _copied(table: Table, memo: dict[int, Any]) -> Table:
-    copied = copy.copy(table)
-    copied.items = defaultdict(dict, {partition: dict(some) for partition, some in table.items.items()})
-    return copied
+    if id(table) not in _copies:
+        copied = _copies[id(table)] = copy.copy(table)
+        copied.items = defaultdict(dict, {partition: dict(some) for partition, some in table.items.items()})
+    return _copies[id(table)]
 
 
 Table.__deepcopy__ = _copied

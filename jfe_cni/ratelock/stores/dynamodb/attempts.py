@@ -40,29 +40,24 @@ class _Batch:
 
 def admit(transaction: Transaction, attempts: Sequence[Attempt], histories: Histories) -> list[Verdict]:
     """A verdict for each of the first attempts: as many as one transaction has room for."""
-    some = _that_fit(transaction, attempts)
     touched: dict[Meter, int] = {}
-    for attempt in some:
+    for attempt in attempts:
         for meter in attempt.meters:
             touched[meter] = touched.get(meter, 0) + 1
     found = histories.of(transaction, touched)
     for meter, count in touched.items():
         for ranges in found[meter].unknown(transaction.now, count):
             histories.read(transaction.table, found[meter], ranges)
-    batch = _Batch(transaction, histories, _known_keys(transaction, some))
-    verdicts = [_decide(batch, attempt, [found[meter] for meter in dict.fromkeys(attempt.meters)]) for attempt in some]
+    batch = _Batch(transaction, histories, _known_keys(transaction, attempts))
+    verdicts: list[Verdict] = []
+    for attempt in attempts:
+        charged = [found[meter] for meter in dict.fromkeys(attempt.meters)]
+        # One for each meter, the log's entry and the idempotency key; for a refusal its entry and its count.
+        if transaction.room - 2 * len(batch.refusals) < len(charged) + 2:
+            break
+        verdicts.append(_decide(batch, attempt, charged))
     _write_refusals(batch)
     return verdicts
-
-
-def _that_fit(transaction: Transaction, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-    room = transaction.room
-    for index, attempt in enumerate(attempts):
-        # One for each meter, the log's entry, and the idempotency key; or the entry and the count of refusals.
-        room -= len(attempt.meters) + 2
-        if room < 0 and index > 0:
-            return attempts[:index]
-    return attempts
 
 
 def _known_keys(transaction: Transaction, attempts: Sequence[Attempt]) -> dict[Key, Request]:

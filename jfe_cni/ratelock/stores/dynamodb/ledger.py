@@ -81,7 +81,9 @@ class Transaction:
 
     @property
     def writes(self) -> bool:
-        return bool(self._entries or self._writes)
+        """Whether there is something to write; a clock's new boot is."""
+        new_boot = self.timing.moment.boot_id != self.head.last.boot_id
+        return bool(self._entries or self._writes or new_boot or self.head.version == 0)
 
     def append(self, act: OwnerAct) -> LogEntry:
         last = self.last_entry

@@ -62,7 +62,8 @@ class DynamoStore:
         """Learns the time, before anything else is asked. Raises RequestError: no such table; StoreError."""
         if self._own_clock:
             await self._read(lambda: self._table.learn_time(_SPREAD, _PATIENCE))
-        await self.now()
+        # A clock's new boot is taken note of, before anything else is asked.
+        await self._alone(lambda _: None)
         self._upkeep = asyncio.create_task(self._keep_up())
 
     async def close(self) -> None:
