@@ -1,9 +1,9 @@
-"""A replica of the tests: many callers that ask a table of DynamoDB as quickly as they are answered, until it is killed.
+"""A replica of the tests: many callers that ask a table of DynamoDB as fast as they are answered, until it is killed.
 
     python -m tests.ratelock.dynamodb_replica URL CALLERS LEAD
 
-Every admitted attempt is a line: the log's number, and CLOCK_BOOTTIME before it was asked for and after it was answered,
-in microseconds. `LEAD`: seconds that this replica's own clock is ahead of another's.
+Every admitted attempt is a line: the log's number, and CLOCK_BOOTTIME before it was asked for and after it was
+answered, in microseconds. `LEAD`: seconds that this replica's own clock is ahead of another's.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted, OwnerAct
 from jfe_cni.ratelock.stores import open_store
-from tests.ratelock.attempts import OWNER, admitted, attempt, budget, secret, seconds_until_room
+from tests.ratelock.attempts import OWNER, admitted, attempt, budget, seconds_until_room, secret
 from tests.ratelock.cloud import REGION, Cloud
 from tests.ratelock.hands import Hands
 
