@@ -1,8 +1,9 @@
-"""`python -m bench.ratelock [--seconds N] [--rounds N]`: how many attempts a second ratelock's stores admit, count and log,
-beside the plain counting transaction of the same database; both durable when they return.
+"""`python -m bench.ratelock`: how many attempts a second ratelock's stores admit, count and log, beside the plain
+counting transaction of the same database; both durable when they return, both asked for by coroutines.
 
-The plain one is `UPDATE … SET n = n + 1` and COMMIT by as many threads as there are callers, each on a connection of its
-own; on SQLite, where one at a time may write, by one thread for all.
+The plain one is `UPDATE … SET n = n + 1` and COMMIT on one row, by as many connections as there are callers, each with
+a thread; on SQLite, where one at a time may write, by one for all. The last column is the same without the coroutines:
+in threads that do nothing else, and on a row for each caller, so that no one waits for another's lock.
 """
 
 from __future__ import annotations
@@ -14,12 +15,26 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import rich.table
 from rich.console import Console
-from rich.table import Table as Shown
-from sqlalchemy import BigInteger, Column, MetaData, Table, insert, make_url, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    bindparam,
+    create_engine,
+    insert,
+    make_url,
+    update,
+)
 
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
 from jfe_cni.ratelock.store import Admitted, Attempt, OwnerAct, Store
@@ -30,8 +45,10 @@ from tests.ratelock import postgresql
 CALLERS = (1, 8, 64)
 DAY = 86_400_000_000
 SMALL, LARGE = 100, 1_000_000
+OWNER = OwnerAct("owner", "budget set", "")
 
 _plain = Table("plain", MetaData(), Column("id", BigInteger, primary_key=True), Column("n", BigInteger, nullable=False))
+_COUNT = update(_plain).where(_plain.c.id == bindparam("of")).values(n=_plain.c.n + 1)
 
 
 @dataclass
@@ -49,18 +66,18 @@ class Seen:
     def rate(self) -> float:
         return statistics.median(self.rates)
 
-    def milliseconds(self, part: float) -> float:
-        return sorted(self.times)[int(part * (len(self.times) - 1))] * 1e3
+    def shown(self) -> list[str]:
+        """A second; p50 and p99 in milliseconds."""
+        ordered = sorted(self.times)
+        return [f"{self.rate:.0f}", *(f"{ordered[int(part * (len(ordered) - 1))] * 1e3:.2f}" for part in (0.5, 0.99))]
 
 
-async def admits(store: Store, callers: int, seconds: float, secret: str, seen: Seen) -> None:
+async def asked(do: Callable[[int], Awaitable[object]], callers: int, seconds: float, seen: Seen) -> None:
     times: list[float] = []
 
     async def ask(number: int) -> None:
-        attempt = Attempt(f"caller-{number}", "release", secret, (Meter("all"), Meter("secret", secret)))
         while (before := time.perf_counter()) < until:
-            verdict = await store.admit(attempt)
-            assert isinstance(verdict, Admitted), verdict
+            await do(number)
             times.append(time.perf_counter() - before)
 
     began = time.perf_counter()
@@ -69,110 +86,133 @@ async def admits(store: Store, callers: int, seconds: float, secret: str, seen: 
     seen.add(times, time.perf_counter() - began)
 
 
-def plain_transactions(url: str, callers: int, seconds: float, seen: Seen, *, one_row: bool) -> None:
-    parsed = make_url(url)
-    threads = 1 if parsed.get_backend_name() == "sqlite" else callers
-    times: list[float] = []
-    ready = threading.Barrier(threads + 1)
+def admission(store: Store, secret: str) -> Callable[[int], Awaitable[None]]:
+    async def admit(number: int) -> None:
+        attempt = Attempt(f"caller-{number}", "release", secret, (Meter("all"), Meter("secret", secret)))
+        verdict = await store.admit(attempt)
+        assert isinstance(verdict, Admitted), verdict
 
-    def count(number: int) -> None:
-        engine = writer(parsed)
-        statement = update(_plain).where(_plain.c.id == number).values(n=_plain.c.n + 1)
-        with engine.connect() as connection:
+    return admit
+
+
+class Plain:
+    """A connection and a thread for each caller, or on SQLite for all."""
+
+    def __init__(self, url: str, callers: int) -> None:
+        self._engine = _engine(url)
+        self._threads = 1 if self._engine.dialect.name == "sqlite" else callers
+        self._pool = ThreadPoolExecutor(self._threads)
+        self._local = threading.local()
+
+    async def count(self, _: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._pool, self._count, 0)
+
+    def count_in_threads(self, seconds: float, seen: Seen) -> None:
+        times: list[float] = []
+        ready = threading.Barrier(self._threads + 1)
+
+        def run(number: int) -> None:
+            self._count(number)
             ready.wait()
             until = time.perf_counter() + seconds
             while (before := time.perf_counter()) < until:
-                with connection.begin():
-                    connection.execute(statement)
+                self._count(number)
                 times.append(time.perf_counter() - before)
-        engine.dispose()
 
-    running = [threading.Thread(target=count, args=(0 if one_row else number,)) for number in range(threads)]
-    for thread in running:
-        thread.start()
-    ready.wait()
-    began = time.perf_counter()
-    for thread in running:
-        thread.join()
-    seen.add(times, time.perf_counter() - began)
+        running = [self._pool.submit(run, number) for number in range(self._threads)]
+        ready.wait()
+        began = time.perf_counter()
+        for each in running:
+            each.result()
+        seen.add(times, time.perf_counter() - began)
+
+    def _count(self, number: int) -> None:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._engine.connect()
+        with connection.begin():
+            connection.execute(_COUNT, {"of": number})
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        del self._local
+        self._engine.dispose()
 
 
-async def fill(store: Store, secret: str, count: int) -> None:
-    """So many attempts in the window, that each further one looks at the one so many ago."""
-    attempt = Attempt("filler", "release", secret, (Meter("secret", secret),))
-    for _ in range(0, count, 1024):
-        await asyncio.gather(*(store.admit(attempt) for _ in range(1024)))
+def _engine(url: str) -> Engine:
+    """As the store's own, with as many connections as are asked for."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return writer(parsed)
+    return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=max(CALLERS))
 
 
 async def measure(kind: str, url: str, rounds: int, seconds: float, console: Console) -> None:
     store = await open_store(url)
-    owner = OwnerAct("owner", "budget set", "")
-    for secret in ("many", "large"):
-        await store.set_budget(Meter("secret", secret), Budget((Limit(1_000_000_000, DAY),)), owner)
-    engine = writer(make_url(url))
+    await store.set_budget(Meter("secret", "many"), Budget((Limit(1_000_000_000, DAY),)), OWNER)
+    engine = _engine(url)
     _plain.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(insert(_plain), [{"id": number, "n": 0} for number in range(max(CALLERS))])
     engine.dispose()
-    shown = Shown(title=f"{kind}: admitted, counted and logged; and plain counting transactions")
-    for heading in ("callers", "admits/s", "p50 ms", "p99 ms", "plain/s", "p50 ms", "p99 ms", "ratio", "own rows/s"):
+    shown = rich.table.Table(title=f"{kind}: admitted, counted and logged; plain counting transactions")
+    for heading in ("callers", "admits/s", "p50 ms", "p99 ms", "plain/s", "p50 ms", "p99 ms", "ratio", "threads/s"):
         shown.add_column(heading, justify="right")
     for callers in CALLERS:
-        ours, plain, apart = Seen(), Seen(), Seen()
+        ours, theirs, threads = Seen(), Seen(), Seen()
+        plain = Plain(url, callers)
+        await asked(plain.count, callers, 0.1, Seen())
         for _ in range(rounds):
-            await admits(store, callers, seconds, "many", ours)
-            await asyncio.to_thread(plain_transactions, url, callers, seconds, plain, one_row=True)
-            await asyncio.to_thread(plain_transactions, url, callers, seconds, apart, one_row=False)
-        shown.add_row(
-            str(callers),
-            *(f"{each:.{digits}f}" for seen in (ours, plain) for each, digits in (
-                (seen.rate, 0), (seen.milliseconds(0.5), 2), (seen.milliseconds(0.99), 2),
-            )),
-            f"{ours.rate / plain.rate:.2f}",
-            f"{apart.rate:.0f}",
-        )
+            await asked(admission(store, "many"), callers, seconds, ours)
+            await asked(plain.count, callers, seconds, theirs)
+            await asyncio.to_thread(plain.count_in_threads, seconds, threads)
+        plain.close()
+        ratio = statistics.median(one / other for one, other in zip(ours.rates, theirs.rates, strict=True))
+        shown.add_row(str(callers), *ours.shown(), *theirs.shown(), f"{ratio:.2f}", f"{threads.rate:.0f}")
     console.print(shown)
     await compare_budgets(store, kind, rounds, seconds, console)
     await store.close()
 
 
 async def compare_budgets(store: Store, kind: str, rounds: int, seconds: float, console: Console) -> None:
-    """As many attempts as the budget has are behind it, and have just left the window."""
-    owner = OwnerAct("owner", "budget set", "")
-    seen = {}
-    for count in (SMALL, LARGE):
-        await store.set_budget(Meter("secret", str(count)), Budget((Limit(1_000_000_000, 1),)), owner)
-        await fill(store, str(count), count)
-        # A microsecond: nothing is refused, and the attempt that is `count` ago is looked at each time.
-        await store.set_budget(Meter("secret", str(count)), Budget((Limit(count, 1),)), owner)
-        seen[count] = {callers: Seen() for callers in CALLERS}
-    for number in range(rounds):
+    """As many attempts as the budget has are behind it. The window is so short that none is refused; the attempt that
+    was so many ago is looked at all the same."""
+    seen = {count: {callers: Seen() for callers in CALLERS} for count in (SMALL, LARGE)}
+    for count in seen:
+        secret = str(count)
+        await store.set_budget(Meter("secret", secret), Budget((Limit(1_000_000_000, 1),)), OWNER)
+        admit = admission(store, secret)
+        for _ in range(0, count, 1024):
+            await asyncio.gather(*(admit(0) for _ in range(1024)))
+        await store.set_budget(Meter("secret", secret), Budget((Limit(count, 1),)), OWNER)
+    for number in range(2 * rounds):
         for callers in CALLERS:
             for count in (SMALL, LARGE) if number % 2 else (LARGE, SMALL):
-                await admits(store, callers, seconds, str(count), seen[count][callers])
+                await asked(admission(store, str(count)), callers, seconds / 2, seen[count][callers])
     for callers in CALLERS:
-        small, large = seen[SMALL][callers].rate, seen[LARGE][callers].rate
+        small, large = seen[SMALL][callers].rates, seen[LARGE][callers].rates
+        cost = statistics.median(one / other for one, other in zip(small, large, strict=True)) - 1
         console.print(
-            f"{kind}, {callers} callers: budget of {SMALL}: {small:.0f}/s, of {LARGE:,}: {large:.0f}/s, "
-            f"costs {small / large - 1:+.0%}"
+            f"{kind}, {callers} callers: of a budget of {SMALL} {statistics.median(small):.0f}/s, "
+            f"of {LARGE:,} {statistics.median(large):.0f}/s: costs {cost:+.0%}"
         )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.ratelock", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: 2)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser = argparse.ArgumentParser(prog="bench.ratelock", description="Needs root: PostgreSQL runs as its own user.")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement (default: 1)")
+    parser.add_argument("--rounds", type=int, default=7, help="default: 7")
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
-    asked = parser.parse_args()
-    console = Console()
-    if asked.only != "postgresql":
-        # Not in /tmp as such, which is memory on some machines.
+    words = parser.parse_args()
+    console = Console(width=120)
+    if words.only != "postgresql":
+        # Not in /tmp, which is memory on some machines.
         with tempfile.TemporaryDirectory(prefix="jfe-bench-", dir="/var/tmp") as folder:
             url = f"sqlite:///{Path(folder, 'ratelock.db')}"
-            asyncio.run(measure("SQLite", url, asked.rounds, asked.seconds, console))
-    if asked.only != "sqlite":
-        with postgresql.server(durable=True) as server:
-            asyncio.run(measure("PostgreSQL", server.database(), asked.rounds, asked.seconds, console))
+            asyncio.run(measure("SQLite", url, words.rounds, words.seconds, console))
+    if words.only != "sqlite":
+        with postgresql.server(durable=True, parent=Path("/var/tmp")) as server:
+            asyncio.run(measure("PostgreSQL", server.database(), words.rounds, words.seconds, console))
     return 0
 
 

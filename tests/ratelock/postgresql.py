@@ -75,8 +75,8 @@ def _as_user() -> list[str]:
 
 
 @contextmanager
-def server(*, durable: bool = False) -> Iterator[Server]:
-    folder = Path(tempfile.mkdtemp(prefix="jfe-postgresql-", dir="/tmp"))
+def server(*, durable: bool = False, parent: Path = Path("/tmp")) -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="jfe-postgresql-", dir=parent))
     started = Server(folder, durable=durable)
     try:
         started.make()

@@ -28,7 +28,7 @@ from tests.ratelock.hands import Hands
 
 COUNT, WINDOW = 20, 2.0
 CALLERS = 32
-KILLS = 3
+KILLS = 1
 FOLDER = Path(__file__).parents[2]
 
 

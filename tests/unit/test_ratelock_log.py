@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -114,8 +115,8 @@ def test_what_was_done_to_it_is_told(what: str, tamper: Callable[[Entries], Entr
 @given(st.integers(0, 8), st.sampled_from(["number", "at", "actor", "event", "subject", "detail", "previous", "hash"]))
 def test_no_field_of_no_entry_can_change_unseen(index: int, field: str) -> None:
     log = written(9)
-    value = getattr(log[index], field)
-    other = value + 1 if isinstance(value, int) else value + (b"x" if isinstance(value, bytes) else "x")
+    value: Any = getattr(log[index], field)
+    other: Any = value + 1 if isinstance(value, int) else value + (b"x" if isinstance(value, bytes) else "x")
     log[index] = dataclasses.replace(log[index], **{field: other})
     broken = told(log).broken
     assert broken is not None
@@ -154,15 +155,17 @@ def test_a_checkpoint_is_one_line_and_verifies_under_its_key() -> None:
 @pytest.mark.parametrize("field", ["number", "hash", "at"])
 def test_a_checkpoint_that_was_changed_or_is_anothers_is_refused(field: str) -> None:
     checkpoint = sign(KEY, anchor(written(3)[2]))
-    value = getattr(checkpoint.anchor, field)
-    other = dataclasses.replace(checkpoint.anchor, **{field: bytes(32) if field == "hash" else value + 1})
+    value: Any = bytes(32) if field == "hash" else getattr(checkpoint.anchor, field) + 1
+    other = dataclasses.replace(checkpoint.anchor, **{field: value})
     with pytest.raises(RequestError, match="not signed by this key"):
         verified(KEY.public_key(), dataclasses.replace(checkpoint, anchor=other))
     with pytest.raises(RequestError, match="not signed by this key"):
         verified(Ed25519PrivateKey.generate().public_key(), checkpoint)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "1", '["ratelock checkpoint 1", 1, 2, "zz", "AA=="]', "[1, 2, 3, 4, 5]"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "1", '["ratelock checkpoint 1", 1, 2, "zz", "AA=="]', "[1, 2, 3, 4, 5]"]
+)
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="no checkpoint"):
         Checkpoint.parse(text)

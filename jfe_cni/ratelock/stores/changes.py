@@ -13,7 +13,6 @@ from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.rows import token_columns
 from jfe_cni.ratelock.stores.schema import secrets, tokens
 
-
 _INSERT_SECRET = insert(secrets)
 _UPDATE_SECRET = update(secrets).where(secrets.c.name == bindparam("of"))
 _DELETE_SECRET = delete(secrets).where(secrets.c.name == bindparam("of"))

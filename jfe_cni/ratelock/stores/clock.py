@@ -1,9 +1,9 @@
-"""The store's time, in microseconds since the epoch. It never goes back, and never forward faster than it is trusted to.
+"""The store's time, in microseconds since the epoch. It never goes back, nor forward faster than it is trusted to.
 
 A database server's clock is trusted, and held where it goes back. An embedded store has this machine's clocks only:
-within a boot CLOCK_BOOTTIME counts (clock_gettime(2): it can't be set, and goes on in suspend), and the wall clock, which
-root and NTP set, counts for nothing. Between two boots only the wall clock knows how long it was, and it is believed up
-to a bound.
+within a boot CLOCK_BOOTTIME counts (clock_gettime(2): it can't be set, and goes on in suspend), and the wall clock,
+which root and NTP set, counts for nothing. Between two boots only the wall clock knows how long it was, and it is
+believed up to a bound.
 """
 
 from __future__ import annotations

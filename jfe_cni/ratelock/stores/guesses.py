@@ -25,8 +25,8 @@ _DELETE_METER = delete(meters).where(meters.c.id == bindparam("of"))
 
 def forget(transaction: Transaction, after: int) -> int:
     """Names that nobody gave to a secret, nor a budget, are only ever guesses: what was counted of them is forgotten as
-    soon as the default has no use for it. Looks at some meters that follow `after`; gives the last, 0 where there are no
-    more."""
+    soon as the default has no use for it. Looks at some meters that follow `after`; gives the last of them, 0 where
+    there are no more."""
     longest = max(limit.window for limit in DEFAULT.limits)
     rows = transaction.connection.execute(_NAMES, {"after": after}).all()
     idle = [

@@ -28,7 +28,9 @@ _INSERT_METERS = insert(meters).returning(meters.c.id, sort_by_parameter_order=T
 _INSERT_ATTEMPTS = insert(attempts)
 _FORGET = delete(attempts).where(attempts.c.meter == bindparam("of"), attempts.c.number <= bindparam("last"))
 _SET_BUDGET = update(meters).where(meters.c.id == bindparam("of"))
-_PRUNED = update(meters).where(meters.c.id == bindparam("of")).values(pruned=bindparam("last"), pruned_at=bindparam("was"))
+_PRUNED = (
+    update(meters).where(meters.c.id == bindparam("of")).values(pruned=bindparam("last"), pruned_at=bindparam("was"))
+)
 
 
 class Histories:
@@ -72,7 +74,9 @@ class Histories:
         """Rows for histories that have none."""
         if new:
             rows = [_meter_columns(history) for history in new]
-            for history, number in zip(new, transaction.connection.execute(_INSERT_METERS, rows).scalars(), strict=True):
+            for history, number in zip(
+                new, transaction.connection.execute(_INSERT_METERS, rows).scalars(), strict=True
+            ):
                 history.id = number
 
     def write(self, transaction: Transaction, counted: Sequence[tuple[History, int]]) -> None:
@@ -105,7 +109,7 @@ class Histories:
         transaction.write(_PRUNED, [{"of": history.id, "last": last, "was": at}])
 
 
-def _within(meter: int, first: int, last: int) -> ColumnElement[bool]:
+def _within(meter: int | None, first: int, last: int) -> ColumnElement[bool]:
     return and_(attempts.c.meter == meter, attempts.c.number.between(first, last))
 
 

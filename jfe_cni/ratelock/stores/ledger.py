@@ -1,4 +1,4 @@
-"""One transaction after another on the log's head, which all replicas share: whoever holds it knows the time and may write.
+"""One transaction after another on the log's head, which all replicas share: who holds it knows the time and may write.
 
 It is committed, or it is provably not and done again. A connection that is lost while COMMIT is under way leaves that
 open; the next transaction waits until the database has made up its mind (the head's lock), and then finds the entry

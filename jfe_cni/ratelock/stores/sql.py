@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Executable, Row, select
@@ -62,7 +63,8 @@ class SqlStore:
     async def close(self) -> None:
         if self._upkeep is not None:
             self._upkeep.cancel()
-            await asyncio.wait([self._upkeep])
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep
         await self._commits.close()
         await asyncio.to_thread(self._readers.shutdown)
         self._ledger.close()
@@ -162,7 +164,6 @@ class SqlStore:
                 if loop.time() >= due:
                     while await self._alone(keys.forget):
                         pass
-                    position = after
-                    after = await self._alone(lambda transaction: guesses.forget(transaction, position))  # noqa: B023
+                    after = await self._alone(partial(guesses.forget, after=after))
                     due = loop.time() + (0 if after else _UPKEEP)
             await asyncio.sleep(TOGETHER / 1e6)

@@ -50,8 +50,9 @@ class Statements:
         driver = connection.connection.driver_connection
         assert driver is not None
         cursor: DBAPICursor = driver.cursor()
+        parameters: Any = [compiled.parameters(row) for row in rows]
         if len(rows) == 1:
-            cursor.execute(compiled.text, compiled.parameters(rows[0]))
+            cursor.execute(compiled.text, parameters[0])
         else:
-            cursor.executemany(compiled.text, [compiled.parameters(row) for row in rows])
+            cursor.executemany(compiled.text, parameters)
         return cursor

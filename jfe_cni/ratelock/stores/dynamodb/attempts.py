@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jfe_cni.ratelock.budgets import DEFAULT, Meter, Microseconds
@@ -77,6 +77,8 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
         return Admitted(before.number, repeated=True) if before.digest == attempt.request_digest else KeyReused()
     refused = spent(histories, transaction.now)
     if refused is not None:
+        # Remembered at the latest that it may have been, an attempt seems to leave its window after more than a window.
+        refused = replace(refused, retry_after=min(refused.retry_after, refused.limit.window))
         refusal = Refusal(attempt, refused)
         batch.refusals.setdefault(refusal.key, refusal)
         batch.more[refusal.key] = batch.more.get(refusal.key, 0) + 1

@@ -21,7 +21,7 @@ from jfe_cni.ratelock.store import (
     StoredToken,
     Verdict,
 )
-from jfe_cni.ratelock.stores.clock import Clock, ServerClock
+from jfe_cni.ratelock.stores.clock import Clock, MachineClock, ServerClock
 from jfe_cni.ratelock.stores.commits import GroupCommit
 from jfe_cni.ratelock.stores.dynamodb import changes, items, upkeep
 from jfe_cni.ratelock.stores.dynamodb.attempts import admit
@@ -47,8 +47,8 @@ class DynamoStore:
     def __init__(self, table: Table, clock: Clock | None = None) -> None:
         """`clock`: None, the server's."""
         self._table = table
-        self._own_clock = clock is None
-        self._ledger = Ledger(table, clock or ServerClock(), spreads=self._own_clock)
+        self._learns = clock is None
+        self._ledger = Ledger(table, clock or ServerClock(), spreads=not isinstance(clock, MachineClock))
         self._histories = Histories()
         self._commits = GroupCommit(self._admit)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ratelock-reads")
@@ -60,7 +60,7 @@ class DynamoStore:
 
     async def start(self) -> None:
         """Learns the time, before anything else is asked. Raises RequestError: no such table; StoreError."""
-        if self._own_clock:
+        if self._learns:
             await self._read(lambda: self._table.learn_time(_SPREAD, _PATIENCE))
         # A clock's new boot is taken note of, before anything else is asked.
         await self._alone(lambda _: None)

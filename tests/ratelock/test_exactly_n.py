@@ -1,0 +1,117 @@
+"""Exactly N of M: many callers, two replicas, killed and started again at random, under a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import random
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from jfe_cni.ratelock.budgets import Budget
+from jfe_cni.ratelock.log import verify
+from jfe_cni.ratelock.store import Admitted
+from jfe_cni.ratelock.stores import open_store
+from tests.ratelock.attempts import OWNER, attempt, budget, eventually, secret
+from tests.ratelock.hands import SECOND
+from tests.ratelock.replica import Answer, SharedClock, answers, run
+
+CALLERS = 64
+SECONDS = 15.0
+BUDGET = budget((7, 0.5), (20, 2))
+
+# The processes share nothing with this one, and start at once.
+_fork = multiprocessing.get_context("fork")
+
+
+def start(url: str, folder: Path, number: int) -> BaseProcess:
+    process = _fork.Process(target=run, args=(url, folder, folder / f"record-{number}", CALLERS // 2))
+    process.start()
+    return process
+
+
+def kill(process: BaseProcess) -> None:
+    process.kill()
+    process.join()
+
+
+def test_never_one_more_is_admitted_in_any_window(url: str, tmp_path: Path) -> None:
+    chance = random.Random(url)
+    shared = SharedClock(tmp_path / "clock")
+    asyncio.run(set_budget(url, shared))
+    boot, off, starts = 1, 0.0, 2
+    replicas = [start(url, tmp_path, number) for number in range(2)]
+    try:
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            time.sleep(chance.uniform(0.05, 0.6))
+            # A server's clock is trusted not to be ahead; set back it must do no harm.
+            off = off - chance.uniform(0, 0.2) if url.startswith("postgresql") else chance.uniform(-1e6, 1e6)
+            if url.startswith("sqlite") and chance.random() < 0.15:
+                # The machine restarts, its clock not ahead of where it was.
+                for replica in replicas:
+                    kill(replica)
+                boot += 1
+                off = -1e6 * boot
+                shared.set(round(off * SECOND), boot)
+                replicas = [start(url, tmp_path, starts + number) for number in range(2)]
+                starts += 2
+                continue
+            shared.set(round(off * SECOND), boot)
+            which = chance.randrange(2)
+            kill(replicas[which])
+            replicas[which] = start(url, tmp_path, starts)
+            starts += 1
+    finally:
+        for replica in replicas:
+            kill(replica)
+    found = [answer for record in tmp_path.glob("record-*") for answer in answers(record)]
+    seen = [answer for answer in found if answer.number]
+    assert starts > 15
+    assert len(seen) > 30, "some were admitted"
+    assert len(found) > 2 * len(seen), "more asked than there was room for"
+    for limit in BUDGET.limits:
+        assert most_within(seen, limit.window) <= limit.count
+    asyncio.run(the_log_agrees(url, shared, seen))
+
+
+def most_within(seen: Sequence[Answer], window: int) -> int:
+    """How many were certainly admitted within one window: asked after it began, answered before it ended."""
+    return max(
+        sum(first.asked <= each.asked and each.answered < first.asked + window for each in seen) for first in seen
+    )
+
+
+def test_the_count_of_a_window_would_see_one_too_many() -> None:
+    seen = [Answer(n * 10, n * 10 + 3, n) for n in range(1, 9)]
+    assert [most_within(seen, window) for window in (3, 4, 13, 14, 34)] == [0, 1, 1, 2, 4]
+
+
+async def set_budget(url: str, shared: SharedClock) -> None:
+    store = await open_store(url, shared.clock(url))
+    await store.set_budget(secret("alice"), BUDGET, OWNER)
+    await store.close()
+
+
+async def the_log_agrees(url: str, shared: SharedClock, seen: Sequence[Answer]) -> None:
+    """Whoever was answered is in it, and by the store's own time no window has too many. The budget is not lost."""
+    store = await open_store(url, shared.clock(url))
+    assert (await verify(store.entries())).broken is None
+    counted = {entry.number: entry.at async for entry in store.entries() if entry.event == "check"}
+    assert len({answer.number for answer in seen}) == len(seen)
+    assert {answer.number for answer in seen} <= set(counted)
+    assert_within(sorted(counted.values()), BUDGET)
+
+    async def is_admitted() -> bool:
+        return isinstance(await store.admit(attempt("alice")), Admitted)
+
+    await eventually(is_admitted)
+    await store.close()
+
+
+def assert_within(times: Sequence[int], budget: Budget) -> None:
+    for limit in budget.limits:
+        for first, beyond in zip(times, times[limit.count :], strict=False):
+            assert beyond - first >= limit.window

@@ -1,0 +1,140 @@
+"""The power is cut between any two statements of a transaction: it has happened whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import URL, Engine, event, func, make_url, select
+
+from jfe_cni.ratelock.log import verify
+from jfe_cni.ratelock.store import OwnerAct, Store, StoredSecret
+from jfe_cni.ratelock.stores import open_store, schema
+from jfe_cni.ratelock.stores.engines import reader, writer
+from jfe_cni.ratelock.stores.sql import SqlStore
+from jfe_cni.ratelock.stores.upgrade import upgrade
+from tests.ratelock.attempts import attempt, budget, secret
+from tests.ratelock.hands import Hands
+
+# More than the longest of what is tried has.
+MOST_STATEMENTS = 40
+
+_fork = multiprocessing.get_context("fork")
+
+
+def dying(url: URL, at: int) -> Engine:
+    """This process ends where the statement of that number would begin."""
+    engine = writer(url)
+    left = at
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Cursor(psycopg.Cursor[Any]):
+        def execute(self, *words: Any, **options: Any) -> Any:
+            count()
+            return super().execute(*words, **options)
+
+        def executemany(self, *words: Any, **options: Any) -> Any:
+            count()
+            return super().executemany(*words, **options)
+
+    def watch(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.set_trace_callback(count)
+        else:
+            connection.cursor_factory = Cursor
+
+    event.listen(engine, "connect", watch)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "commit", count)
+    return engine
+
+
+async def add(store: Store) -> None:
+    kept = StoredSecret("alice", "password", "", b"sealed", None, 1)
+    await store.put_secret(kept, OwnerAct("owner", "added", "alice"), expected_version=None)
+
+
+async def remove(store: Store) -> None:
+    await store.remove_secret("alice", OwnerAct("owner", "removed", "alice"))
+
+
+async def set_budget(store: Store) -> None:
+    await store.set_budget(secret("alice"), budget((2, 10)), OwnerAct("owner", "budget", "alice"))
+
+
+async def attempts(store: Store) -> None:
+    """In one batch: some are admitted, by their keys; the first is repeated; the others are refused."""
+    asked = [attempt("alice", "bob", f"key-{n % 5}", b"digest") for n in range(9)]
+    await asyncio.gather(*(store.admit(each) for each in asked))
+
+
+@pytest.mark.parametrize("deed", [add, remove, set_budget, attempts])
+def test_whole_or_not_at_all(url: str, deed: Callable[[Store], Any]) -> None:
+    upgrade(writer(make_url(url)))
+    if deed is remove:
+        assert _exit_code(url, add, writer) == 0
+    ends = []
+    for at in range(1, MOST_STATEMENTS):
+        before = _state(url)
+        ends.append(_exit_code(url, deed, partial(dying, at=at)))
+        after = _state(url)
+        if ends[-1] == 0:
+            assert after != before
+            break
+        assert ends[-1] == -signal.SIGKILL
+        assert after == before
+    assert ends[-1] == 0
+    assert len(ends) > 4, "it was cut off in several places"
+
+
+def _exit_code(url: str, deed: Callable[[Store], Any], engine: Callable[[URL], Engine]) -> int | None:
+    process = _fork.Process(target=lambda: asyncio.run(_do(url, deed, engine(make_url(url)))))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+async def _do(url: str, deed: Callable[[Store], Any], engine: Engine) -> None:
+    # Not started: nothing but the deed runs.
+    store = SqlStore(engine, reader(make_url(url)), Hands().clock())
+    await deed(store)
+    # Not closed: what is done is durable when it is answered.
+    os._exit(0)
+
+
+def _state(url: str) -> object:
+    """All tables, and the log as it verifies; but for the version and the time, which open stores write."""
+    engine = reader(make_url(url))
+    with engine.connect() as connection:
+        rows = {
+            table.name: sorted(map(tuple, connection.execute(select(table))), key=repr)
+            for table in schema.metadata.sorted_tables
+            if table is not schema.head
+        }
+        head = connection.execute(select(schema.head.c.number, schema.head.c.hash)).one()
+        last = connection.execute(select(func.max(schema.log.c.number))).scalar_one() or 0
+    engine.dispose()
+    assert head.number == last
+    assert asyncio.run(_verified(url)) == (head.number, head.hash)
+    return rows
+
+
+async def _verified(url: str) -> tuple[int, bytes]:
+    store = await open_store(url, Hands().clock())
+    verdict = await verify(store.entries())
+    await store.close()
+    assert verdict.broken is None
+    return verdict.head.number, verdict.head.hash
