@@ -7,27 +7,54 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Mapping
 
 from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.secrets import key, record
 from jfe_cni.ratelock.secrets.password import Cost
 from jfe_cni.ratelock.store import Operation, SecretKind, StoredSecret
 
-Decoys = Mapping[Operation, StoredSecret]
+KIND: dict[Operation, SecretKind] = {
+    "check": "password",
+    "release": "record",
+    "sign": "key",
+    "mac": "key",
+    "decrypt": "key",
+}
 _ALGORITHM: dict[Operation, str] = {"sign": "ed25519", "mac": "hmac-sha256", "decrypt": "rsa-oaep-3072"}
+# `names.check_name` wants a letter or a digit first: no secret is called so.
+_PREFIX = "~decoy-"
 
 
-async def make(sealing: Sealing, cost: Cost) -> Decoys:
-    """Takes up to a second, for the RSA key."""
-    decoys: dict[Operation, StoredSecret] = {
-        "check": await _seal(sealing, "check", "password", unknown_hash(cost)),
-        "release": await _seal(sealing, "release", "record", record.encode({"decoy": ""})),
-    }
-    for operation, algorithm in _ALGORITHM.items():
-        made = await asyncio.to_thread(key.generate, algorithm)
-        decoys[operation] = await _seal(sealing, operation, "key", made.opened)
-    return decoys
+class Decoys:
+    """One an operation, made when that is first asked for."""
+
+    def __init__(self, sealing: Sealing, cost: Cost) -> None:
+        self._sealing = sealing
+        self._cost = cost
+        self._made: dict[Operation, StoredSecret] = {}
+        self._making = asyncio.Lock()
+
+    async def of(self, operation: Operation) -> StoredSecret:
+        """To be asked for whatever the name is: the first time takes longer, up to a second for an RSA key."""
+        if operation not in self._made:
+            async with self._making:
+                if operation not in self._made:
+                    self._made[operation] = await self._make(operation)
+        return self._made[operation]
+
+    async def _make(self, operation: Operation) -> StoredSecret:
+        label = Label(_PREFIX + operation, KIND[operation], 1)
+        sealed = await self._sealing.seal(await asyncio.to_thread(self._contents, operation), label)
+        return StoredSecret(label.name, KIND[operation], "", sealed, None, label.version)
+
+    def _contents(self, operation: Operation) -> bytes:
+        match KIND[operation]:
+            case "password":
+                return unknown_hash(self._cost)
+            case "record":
+                return record.encode({"decoy": ""})
+            case _:
+                return key.generate(_ALGORITHM[operation]).opened
 
 
 def is_decoy(secret: StoredSecret) -> bool:
@@ -38,12 +65,3 @@ def unknown_hash(cost: Cost) -> bytes:
     """A PHC string of no known password: to verify one against it costs what it does against a real one."""
     salt, tag = (base64.b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (16, 32))
     return f"$argon2id$v=19$m={cost.memory},t={cost.iterations},p={cost.lanes}${salt}${tag}".encode()
-
-
-async def _seal(sealing: Sealing, operation: Operation, kind: SecretKind, opened: bytes) -> StoredSecret:
-    label = Label(_PREFIX + operation, kind, 1)
-    return StoredSecret(label.name, kind, "", await sealing.seal(opened, label), None, label.version)
-
-
-# `names.check_name` wants a letter or a digit first: no secret is called so.
-_PREFIX = "~decoy-"

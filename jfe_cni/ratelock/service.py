@@ -1,7 +1,8 @@
 """The service: for a caller, authorise → admit → open → answer; for an owner, authorise → change and log in one.
 
-An attempt is counted, durably, before anything of the secret is opened. What is looked up before, sealed, says only
-which class is charged. A name that nobody has is charged like any other and answered from a decoy.
+An attempt is counted, durably, before anything of the secret is opened; what is opened is what the transaction that
+counted it has read. A name that nobody has is charged like any other and answered from a decoy. Only a class, which is
+charged too, it does not have: where a refusal that names a class would say too much, tell no budgets.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import assert_never
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jfe_cni.errors import ConflictError, RequestError
-from jfe_cni.ratelock import decoys, root, rotation, tokens
+from jfe_cni.ratelock import root, rotation, tokens
 from jfe_cni.ratelock.authorisation import Caller, authorise, authorise_owner, check_pattern, may_not
 from jfe_cni.ratelock.budgets import Budget, Meter
 from jfe_cni.ratelock.checkpoints import Checkpoint, verify_against
 from jfe_cni.ratelock.checkpoints import sign as sign_checkpoint
+from jfe_cni.ratelock.decoys import KIND, Decoys, is_decoy
 from jfe_cni.ratelock.faults import BudgetSpent, KeyReusedError, SealingError, StoreError, UnknownSecret, UnknownToken
 from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.names import check_idempotency_key, check_name
@@ -47,13 +49,6 @@ from jfe_cni.ratelock.store import (
 __all__ = ["Caller", "Ratelock", "SecretView"]
 
 LONGEST_TOKEN_LIFE = 10 * 366 * 86_400.0
-_KIND: dict[Operation, SecretKind] = {
-    "check": "password",
-    "release": "record",
-    "sign": "key",
-    "mac": "key",
-    "decrypt": "key",
-}
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class Ratelock:
         store: Store,
         sealing: Sealing,
         keys: root.RootKeys,
-        answers_for_unknown: decoys.Decoys,
+        answers_for_unknown: Decoys,
         hashing: Hashing,
         *,
         cost: password.Cost,
@@ -103,8 +98,7 @@ class Ratelock:
 
         Raises SealingError: the store belongs to another key-encryption key; StoreError."""
         keys = await root.load(store, sealing)
-        answers = await decoys.make(sealing, cost)
-        return cls(store, sealing, keys, answers, hashing, cost=cost, tell_budget=tell_budget)
+        return cls(store, sealing, keys, Decoys(sealing, cost), hashing, cost=cost, tell_budget=tell_budget)
 
     # What callers do. All raise Forbidden and RequestError before anything is counted; BudgetSpent; KeyReusedError;
     # StoreError; SealingError, after the attempt was counted.
@@ -113,7 +107,7 @@ class Ratelock:
         """Whether it is the password. Raises Overloaded."""
         password.check_length(given)
         authorise(caller, "check", check_name(name, "a secret"))
-        with self._hashing.place():
+        with self._hashing.place(caller.identity):
             secret = await self._admitted(caller, "check", name, [given], idempotency_key)
             phc = await self._opened(secret)
             verdict = await self._hashing.run(partial(password.verify, given, phc, self._keys.pepper, self._cost))
@@ -129,7 +123,7 @@ class Ratelock:
         authorise(caller, "release", check_name(name, "a secret"))
         secret = await self._admitted(caller, "release", name, [each.encode() for each in fields], idempotency_key)
         opened = await self._opened(secret)
-        return {} if decoys.is_decoy(secret) else record.release(opened, fields)
+        return {} if is_decoy(secret) else record.release(opened, fields)
 
     async def sign(self, caller: Caller, name: str, message: bytes, *, idempotency_key: str | None = None) -> bytes:
         """Raises Forbidden after the attempt was counted, where no key that signs is called so."""
@@ -174,7 +168,7 @@ class Ratelock:
     ) -> None:
         """Raises ConflictError: there is such a secret, or, to be replaced, none of this kind; Overloaded."""
         authorise_owner(owner)
-        with self._hashing.place():
+        with self._hashing.place(owner.identity):
             phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))
         await self._add(owner, SecretView(name, "password", secret_class, None), phc, replace)
 
@@ -277,14 +271,14 @@ class Ratelock:
         return self._store.entries(first)
 
     async def verify_log(self, owner: Caller, checkpoints: Sequence[Checkpoint] = ()) -> LogVerdict:
-        """Of the whole log, against its chain and checkpoints that were kept elsewhere. Raises RequestError: a checkpoint
-        that this service has not signed."""
+        """Of the whole log, against its chain and checkpoints that were kept elsewhere. Raises RequestError: a
+        checkpoint that this service has not signed."""
         authorise_owner(owner)
         return await verify_against(self._store.entries(), self._keys.checkpoints.public_key(), checkpoints)
 
     async def checkpoint(self, owner: Caller) -> Checkpoint:
-        """Of the log's last entry, once all before it has been verified; to be kept where the store's holder can't reach.
-        Raises SealingError: the log is damaged."""
+        """Of the log's last entry, once all before it has been verified; to be kept where the store's holder can't
+        reach. Raises SealingError: the log is damaged."""
         verdict = await self.verify_log(owner)
         if verdict.broken is not None:
             raise SealingError(f"the log is not as it was written: {verdict.broken}", remedy="see who can write there")
@@ -304,19 +298,16 @@ class Ratelock:
         if idempotency_key is not None:
             check_idempotency_key(idempotency_key)
             digest = self._request_digest(operation, name, content)
-        stored = await self._store.secret(name)
-        meters = [Meter("all"), Meter("caller", caller.identity), Meter("secret", name)]
-        if stored is not None and stored.secret_class:
-            meters.append(Meter("class", stored.secret_class))
-        attempt = Attempt(caller.identity, operation, name, tuple(meters), idempotency_key, digest)
+        decoy = await self._decoys.of(operation)
+        meters = (Meter("all"), Meter("caller", caller.identity), Meter("secret", name))
+        attempt = Attempt(caller.identity, operation, name, meters, idempotency_key, digest)
         match await self._store.admit(attempt):
-            case Admitted():
-                fits = stored is not None and stored.kind == _KIND[operation]
-                return stored if stored is not None and fits else self._decoys[operation]
+            case Admitted(secret=secret):
+                return secret if secret is not None and secret.kind == KIND[operation] else decoy
             case Spent(meter, limit, retry_after):
                 if self._tell_budget:
                     raise BudgetSpent(meter, limit, retry_after / 1e6)
-                return self._decoys[operation]
+                return decoy
             case KeyReused():
                 raise KeyReusedError
             case other:
@@ -332,7 +323,7 @@ class Ratelock:
         authorise(caller, operation, check_name(name, "a secret"))
         secret = await self._admitted(caller, operation, name, [message], idempotency_key)
         answer = key.use(await self._opened(secret), operation, message)
-        return None if decoys.is_decoy(secret) else answer
+        return None if is_decoy(secret) else answer
 
     async def _hash_anew(self, secret: StoredSecret, given: bytes) -> None:
         phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))

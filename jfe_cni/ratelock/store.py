@@ -7,7 +7,7 @@ Stores: `stores/sql.py` (SQLite, PostgreSQL), `stores/dynamodb`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter, Microseconds
@@ -54,8 +54,8 @@ class StoredBudget:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Charged to every meter of `meters` that has a budget. `request_digest`: of all that the caller asked for; an
-    idempotency key (unique for its caller) stands for one request alone."""
+    """Charged to every meter of `meters`, and of the secret's class, that has a budget. `request_digest`: of all that
+    the caller asked for; an idempotency key (unique for its caller) stands for one request alone."""
 
     caller: str
     operation: Operation
@@ -67,10 +67,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Admitted:
-    """Counted, and in the log as entry `number`. `repeated`: it was counted before, under the same idempotency key."""
+    """Counted, and in the log as entry `number`. `repeated`: it was counted before, under the same idempotency key.
+    `secret`: as it was stored in the same transaction, for the answer; None where no secret is called so."""
 
     number: int
     repeated: bool = False
+    secret: StoredSecret | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class Store(Protocol):
         ...
 
     async def reseal(self, name: str, sealed: bytes, *, expected_version: int) -> bool:
-        """New sealing of the same secret (rotation, rehash), not logged, as version `expected_version + 1`, for which it
-        is sealed; False where it changed meanwhile."""
+        """New sealing of the same secret (rotation, rehash), not logged, as version `expected_version + 1`, for which
+        it is sealed; False where it changed meanwhile."""
         ...
 
     async def remove_secret(self, name: str, act: OwnerAct) -> bool: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -139,18 +140,32 @@ async def test_no_more_are_hashed_at_once_than_there_is_memory_for() -> None:
         with lock:
             running -= 1
 
-    async def one() -> None:
-        with hashing.place():
+    async def one(caller: str) -> None:
+        with hashing.place(caller):
             await hashing.run(work)
 
-    tasks = [asyncio.create_task(one()) for _ in range(8)]
+    tasks = [asyncio.create_task(one(caller)) for caller in ("shop", "till") for _ in range(4)]
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded), hashing.place():
+    with pytest.raises(Overloaded), hashing.place("third"):
         pass
     gate.set()
     await asyncio.gather(*tasks)
     assert most == 2
-    with hashing.place():
+    with hashing.place("third"):
+        pass
+    hashing.close()
+
+
+def test_one_caller_leaves_half_of_the_places_to_others() -> None:
+    hashing = Hashing(at_once=2, waiting=6)
+    with contextlib.ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(hashing.place("shop"))
+        with pytest.raises(Overloaded), hashing.place("shop"):
+            pass
+        for _ in range(4):
+            held.enter_context(hashing.place("till"))
+    with hashing.place("shop"):
         pass
     hashing.close()
 

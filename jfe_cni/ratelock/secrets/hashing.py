@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,23 +15,28 @@ T = TypeVar("T")
 
 
 class Hashing:
-    """`at_once` threads; `waiting` more may hold a place."""
+    """`at_once` threads; `waiting` more may hold a place, half of all places for one caller at most."""
 
     def __init__(self, at_once: int, waiting: int) -> None:
         self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="ratelock-hashing")
-        self._free = at_once + waiting
+        self._places = at_once + waiting
+        self._of_one = max(1, self._places // 2)
+        self._held: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, caller: str) -> Iterator[None]:
         """Held from before an attempt is counted until it is answered, so that none is counted in vain. Raises
         Overloaded at once where there is none."""
-        if not self._free:
+        # What is repeated under an idempotency key is charged to no budget, and costs as much: others go on meanwhile.
+        if self._held.total() >= self._places or self._held[caller] >= self._of_one:
             raise Overloaded("too many passwords are being checked", remedy="try again in a second")
-        self._free -= 1
+        self._held[caller] += 1
         try:
             yield
         finally:
-            self._free += 1
+            self._held[caller] -= 1
+            if not self._held[caller]:
+                del self._held[caller]
 
     async def run(self, work: Callable[[], T]) -> T:
         """A caller that goes away meanwhile takes no thread from the others: what has begun ends first."""

@@ -58,28 +58,29 @@ def hash_password(password: bytes, pepper: bytes, cost: Cost) -> bytes:
     if not password:
         raise RequestError("an empty password is none", remedy="give one")
     check_length(password)
-    argon2 = Argon2id(
-        salt=os.urandom(_SALT),
-        length=_TAG,
-        iterations=cost.iterations,
-        lanes=cost.lanes,
-        memory_cost=cost.memory,
-        secret=pepper,
-    )
-    return argon2.derive_phc_encoded(password).encode()
+    return _argon2(pepper, cost).derive_phc_encoded(password).encode()
 
 
 def verify(password: bytes, phc: bytes, pepper: bytes, cost: Cost) -> Verdict:
-    """Compares in constant time. "right, hash anew" where `cost` has risen above what it was hashed at. Raises
-    RequestError: too long; SealingError: not a PHC string of Argon2id."""
+    """Compares in constant time. "right, hash anew" where `cost` has risen above what it was hashed at; a wrong one
+    costs `cost` there, too. Raises RequestError: too long; SealingError: not a PHC string of Argon2id."""
     check_length(password)
     stored = cost_of(phc)
     try:
         Argon2id.verify_phc_encoded(password, phc.decode("ascii"), secret=pepper)
     except InvalidKey:
+        _make_up(password, stored, cost)
         return "wrong"
     # Only ever upwards: two replicas that were calibrated apart would hash in turn for ever.
     return "right, hash anew" if cost.work > stored.work else "right"
+
+
+def _make_up(password: bytes, stored: Cost, cost: Cost) -> None:
+    """The work by which `cost` has risen, for nothing but its time: else a password of long ago is quicker than a name
+    that nobody has, which costs what passwords cost today."""
+    missing = round((cost.work - stored.work) / cost.memory)
+    if missing > 0:
+        _argon2(bytes(_TAG), Cost(cost.memory, missing, cost.lanes)).derive(password)
 
 
 def cost_of(phc: bytes) -> Cost:
@@ -93,6 +94,17 @@ def cost_of(phc: bytes) -> Cost:
 def check_length(password: bytes) -> None:
     if len(password) > LONGEST:
         raise RequestError(f"a password of {len(password)} bytes", remedy=f"{LONGEST} bytes are the most")
+
+
+def _argon2(pepper: bytes, cost: Cost) -> Argon2id:
+    return Argon2id(
+        salt=os.urandom(_SALT),
+        length=_TAG,
+        iterations=cost.iterations,
+        lanes=cost.lanes,
+        memory_cost=cost.memory,
+        secret=pepper,
+    )
 
 
 def measure(cost: Cost) -> float:

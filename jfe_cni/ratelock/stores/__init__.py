@@ -19,7 +19,8 @@ from jfe_cni.ratelock.stores.upgrade import upgrade
 
 async def open_store(url: str, clock: Clock | None = None) -> Store:
     """`sqlite:///PATH` (four slashes for an absolute one), `postgresql://USER:PASSWORD@HOST/DATABASE` or
-    `dynamodb://TABLE?region=REGION&endpoint=URL`. An older release's tables are brought up to date. `clock`: None, the one that suits the store.
+    `dynamodb://TABLE?region=REGION&endpoint=URL`. An older release's tables are brought up to date. `clock`: None, the
+    one that suits the store.
 
     Raises RequestError for another URL, and where the tables are a newer release's; StoreError where the database can't
     be reached or refuses.

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sqlalchemy import bindparam, select
+
 from jfe_cni.ratelock.budgets import Meter
-from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, Verdict
+from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, StoredSecret, Verdict
+from jfe_cni.ratelock.stores import schema
 from jfe_cni.ratelock.stores.histories import Histories
 from jfe_cni.ratelock.stores.history import History, Range, spent
 from jfe_cni.ratelock.stores.keys import Key, Request, key_of, known, remember
 from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.refusals import Refusal, log_refusals
+from jfe_cni.ratelock.stores.rows import stored_secret
+from jfe_cni.ratelock.stores.secrets import Secrets, charged
+
+_SECRETS = select(schema.secrets).where(schema.secrets.c.name.in_(bindparam("of", expanding=True)))
 
 
 @dataclass
@@ -25,12 +32,17 @@ class _Batch:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def admit(transaction: Transaction, attempts: Sequence[Attempt], histories: Histories) -> list[Verdict]:
+def admit(
+    transaction: Transaction, attempts: Sequence[Attempt], histories: Histories, secrets: Secrets
+) -> list[Verdict]:
     """A verdict for each attempt."""
     now = transaction.now
+    names = (attempt.secret for attempt in attempts)
+    stored = secrets.of(transaction.version, names, lambda missing: _read_secrets(transaction, missing))
+    meters = [dict.fromkeys(charged(attempt, stored[attempt.secret])) for attempt in attempts]
     touched: dict[Meter, int] = {}
-    for attempt in attempts:
-        for meter in attempt.meters:
+    for each in meters:
+        for meter in each:
             touched[meter] = touched.get(meter, 0) + 1
     found = histories.of(transaction, touched)
     unknown: dict[Meter, list[Range]] = {}
@@ -40,7 +52,8 @@ def admit(transaction: Transaction, attempts: Sequence[Attempt], histories: Hist
     histories.read(transaction.connection, unknown)
     batch = _Batch(transaction, known(transaction, attempts))
     verdicts = [
-        _decide(batch, attempt, [found[meter] for meter in dict.fromkeys(attempt.meters)]) for attempt in attempts
+        _decide(batch, attempt, stored[attempt.secret], [found[meter] for meter in each])
+        for attempt, each in zip(attempts, meters, strict=True)
     ]
     histories.write(transaction, batch.counted)
     remember(transaction, batch.new_keys)
@@ -48,10 +61,16 @@ def admit(transaction: Transaction, attempts: Sequence[Attempt], histories: Hist
     return verdicts
 
 
-def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Verdict:
+def _read_secrets(transaction: Transaction, names: Sequence[str]) -> list[StoredSecret]:
+    return [stored_secret(row) for row in transaction.connection.execute(_SECRETS, {"of": names})]
+
+
+def _decide(batch: _Batch, attempt: Attempt, secret: StoredSecret | None, histories: Sequence[History]) -> Verdict:
     now, key = batch.transaction.now, key_of(attempt)
     if key is not None and (before := batch.keys.get(key)) is not None:
-        return Admitted(before.number, repeated=True) if before.digest == attempt.request_digest else KeyReused()
+        if before.digest != attempt.request_digest:
+            return KeyReused()
+        return Admitted(before.number, repeated=True, secret=secret)
     refused = spent(histories, now)
     if refused is not None:
         batch.refusals.append(Refusal(attempt, refused))
@@ -62,4 +81,4 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
     entry = batch.transaction.append(OwnerAct(attempt.caller, attempt.operation, attempt.secret))
     if key is not None:
         batch.keys[key] = batch.new_keys[key] = Request(attempt.request_digest, entry.number)
-    return Admitted(entry.number)
+    return Admitted(entry.number, secret=secret)

@@ -33,6 +33,7 @@ from jfe_cni.ratelock.stores.histories import Histories
 from jfe_cni.ratelock.stores.ledger import Ledger, Transaction
 from jfe_cni.ratelock.stores.refusals import TOGETHER, log_counted
 from jfe_cni.ratelock.stores.rows import log_entry, stored_budget, stored_secret, stored_token
+from jfe_cni.ratelock.stores.secrets import Secrets
 
 Answer = TypeVar("Answer")
 
@@ -49,6 +50,7 @@ class SqlStore:
         self._ledger = Ledger(writer, clock)
         self._clock = clock
         self._histories = Histories()
+        self._secrets = Secrets()
         self._commits = GroupCommit(self._admit)
         self._reader = reader
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ratelock-reads")
@@ -82,8 +84,11 @@ class SqlStore:
         return await self._commits.submit(attempt)
 
     def _admit(self, attempts: Sequence[Attempt]) -> Sequence[Verdict]:
-        verdicts = self._ledger.transact(lambda transaction: admit(transaction, attempts, self._histories))
+        verdicts = self._ledger.transact(
+            lambda transaction: admit(transaction, attempts, self._histories, self._secrets)
+        )
         self._histories.keep(self._ledger.version)
+        self._secrets.keep(self._ledger.version)
         return verdicts
 
     async def secret(self, name: str) -> StoredSecret | None:

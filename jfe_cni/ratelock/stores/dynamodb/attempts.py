@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from jfe_cni.ratelock.budgets import DEFAULT, Meter, Microseconds
-from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, Verdict
+from jfe_cni.ratelock.budgets import DEFAULT, Microseconds
+from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, StoredSecret, Verdict
 from jfe_cni.ratelock.stores.dynamodb.histories import Histories
 from jfe_cni.ratelock.stores.dynamodb.items import (
     EXPIRES,
@@ -16,11 +18,14 @@ from jfe_cni.ratelock.stores.dynamodb.items import (
     idempotency_key,
     refusal_key,
     seconds,
+    secret_key,
+    stored_secret,
 )
 from jfe_cni.ratelock.stores.dynamodb.ledger import Transaction
 from jfe_cni.ratelock.stores.history import History, spent
 from jfe_cni.ratelock.stores.keys import KEPT, Key, Request, key_of
 from jfe_cni.ratelock.stores.refusals import Refusal, refusal_entry
+from jfe_cni.ratelock.stores.secrets import Secrets, charged
 
 # A name that nobody gave to a secret is only ever a guess: DynamoDB deletes what was counted of it, after as long as
 # the default looks back and a day, by which DynamoDB's expiry and the store's time may differ.
@@ -32,30 +37,32 @@ class _Batch:
     """What one transaction does. `keys`: those that stand for something."""
 
     transaction: Transaction
-    histories: Histories
+    secrets: Mapping[str, StoredSecret | None]
     keys: dict[Key, Request]
     refusals: dict[tuple[str, str, str], Refusal] = field(default_factory=dict)
     more: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
 
-def admit(transaction: Transaction, attempts: Sequence[Attempt], histories: Histories) -> list[Verdict]:
+def admit(
+    transaction: Transaction, attempts: Sequence[Attempt], histories: Histories, secrets: Secrets
+) -> list[Verdict]:
     """A verdict for each of the first attempts: as many as one transaction has room for."""
-    touched: dict[Meter, int] = {}
-    for attempt in attempts:
-        for meter in attempt.meters:
-            touched[meter] = touched.get(meter, 0) + 1
+    stored = secrets.of(
+        transaction.head.version, [each.secret for each in attempts], partial(_read_secrets, transaction)
+    )
+    meters = [tuple(dict.fromkeys(charged(each, stored[each.secret]))) for each in attempts]
+    touched = Counter(meter for some in meters for meter in some)
     found = histories.of(transaction, touched)
     for meter, count in touched.items():
         for ranges in found[meter].unknown(transaction.now, count):
             histories.read(transaction.table, found[meter], ranges)
-    batch = _Batch(transaction, histories, _known_keys(transaction, attempts))
+    batch = _Batch(transaction, stored, _known_keys(transaction, attempts))
     verdicts: list[Verdict] = []
-    for attempt in attempts:
-        charged = [found[meter] for meter in dict.fromkeys(attempt.meters)]
+    for attempt, some in zip(attempts, meters, strict=True):
         # One for each meter, the log's entry and the idempotency key; for a refusal its entry and its count.
-        if transaction.room - 2 * len(batch.refusals) < len(charged) + 2:
+        if transaction.room - 2 * len(batch.refusals) < len(some) + 2:
             break
-        verdicts.append(_decide(batch, attempt, charged))
+        verdicts.append(_decide(batch, attempt, [found[meter] for meter in some]))
     _write_refusals(batch)
     return verdicts
 
@@ -74,7 +81,9 @@ def _known_keys(transaction: Transaction, attempts: Sequence[Attempt]) -> dict[K
 def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Verdict:
     transaction, given = batch.transaction, key_of(attempt)
     if given is not None and (before := batch.keys.get(given)) is not None:
-        return Admitted(before.number, repeated=True) if before.digest == attempt.request_digest else KeyReused()
+        if before.digest != attempt.request_digest:
+            return KeyReused()
+        return Admitted(before.number, repeated=True, secret=batch.secrets[attempt.secret])
     refused = spent(histories, transaction.now)
     if refused is not None:
         # Remembered at the latest that it may have been, an attempt seems to leave its window after more than a window.
@@ -99,7 +108,7 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
             EXPIRES: seconds(transaction.now + KEPT),
         }
         transaction.write(transaction.table.put(kept))
-    return Admitted(entry.number)
+    return Admitted(entry.number, secret=batch.secrets[attempt.secret])
 
 
 def _count(batch: _Batch, history: History) -> None:
@@ -110,9 +119,18 @@ def _count(batch: _Batch, history: History) -> None:
         **attempt_key(history.meter, number),
         "number": number,
         "at": at,
-        EXPIRES: seconds(at + _GUESS_KEPT) if batch.histories.is_guess(history.meter) else None,
+        EXPIRES: seconds(at + _GUESS_KEPT) if _is_guess(batch, history) else None,
     }
     batch.transaction.write(batch.transaction.table.put_new(counted))
+
+
+def _is_guess(batch: _Batch, history: History) -> bool:
+    meter = history.meter
+    return meter.kind == "secret" and history.stored is None and batch.secrets.get(meter.name) is None
+
+
+def _read_secrets(transaction: Transaction, names: Sequence[str]) -> list[StoredSecret]:
+    return [stored_secret(found) for found in transaction.table.get_many(secret_key(name) for name in names)]
 
 
 def _write_refusals(batch: _Batch) -> None:

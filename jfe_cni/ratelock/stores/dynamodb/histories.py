@@ -14,7 +14,6 @@ from jfe_cni.ratelock.stores.dynamodb.items import (
     budget_key,
     meter_partition,
     padded,
-    secret_key,
     stored_budget,
 )
 from jfe_cni.ratelock.stores.dynamodb.ledger import Transaction
@@ -27,14 +26,12 @@ _MOST_REMEMBERED = 10_000
 class Histories:
     def __init__(self) -> None:
         self._remembered: dict[Meter, History] = {}
-        self._guesses: set[Meter] = set()
         self._version = -1
 
     def of(self, transaction: Transaction, wanted: Iterable[Meter]) -> Mapping[Meter, History]:
         """These meters' histories, and perhaps others. They are read anew the next time, unless `keep` is called."""
         if transaction.head.version != self._version or len(self._remembered) > _MOST_REMEMBERED:
             self._remembered.clear()
-            self._guesses.clear()
         self._version = -1
         missing = [meter for meter in dict.fromkeys(wanted) if meter not in self._remembered]
         if missing:
@@ -45,14 +42,9 @@ class Histories:
         """What was done to them since `of` is in the table, as this version of it."""
         self._version = version
 
-    def is_guess(self, meter: Meter) -> bool:
-        """Of a secret that is not there and has no budget."""
-        return meter in self._guesses
-
-    def superfluous(self, meters: Iterable[Meter]) -> set[Meter]:
-        """Those of the meters of whose attempts some can be forgotten."""
-        found = {meter: self._remembered[meter] for meter in meters if meter in self._remembered}
-        return {meter for meter, history in found.items() if history.superfluous() is not None}
+    def superfluous(self) -> set[Meter]:
+        """Those that are remembered of whose attempts some can be forgotten."""
+        return {meter for meter, history in self._remembered.items() if history.superfluous() is not None}
 
     def read(self, table: Table, history: History, some: Range) -> None:
         """What DynamoDB has let expire counts as of the time of the next that is left, which is later."""
@@ -69,22 +61,12 @@ class Histories:
 
     def _read(self, transaction: Transaction, missing: list[Meter]) -> None:
         table = transaction.table
-        keys = [budget_key(meter) for meter in missing]
-        keys += [secret_key(meter.name) for meter in missing if meter.kind == "secret"]
-        budgets: dict[Meter, StoredBudget] = {}
-        names: set[str] = set()
-        for found in table.get_many(keys):
-            if found["partition"] == "budget":
-                stored = stored_budget(found)
-                budgets[stored.meter] = stored
-            else:
-                names.add(str(found["name"]))
+        found = [stored_budget(each) for each in table.get_many(budget_key(meter) for meter in missing)]
+        budgets: dict[Meter, StoredBudget] = {stored.meter: stored for stored in found}
         for meter in missing:
             history = History(meter, stored=budgets.get(meter))
             if history.budget(transaction.now) is not None:
                 _read_last(history, table.last(meter_partition(meter), 2))
-            if meter.kind == "secret" and meter not in budgets and meter.name not in names:
-                self._guesses.add(meter)
             self._remembered[meter] = history
 
 

@@ -29,6 +29,7 @@ from jfe_cni.ratelock.stores.dynamodb.histories import Histories
 from jfe_cni.ratelock.stores.dynamodb.ledger import Ledger, Transaction
 from jfe_cni.ratelock.stores.dynamodb.table import Table
 from jfe_cni.ratelock.stores.refusals import TOGETHER
+from jfe_cni.ratelock.stores.secrets import Secrets
 
 Answer = TypeVar("Answer")
 
@@ -50,6 +51,7 @@ class DynamoStore:
         self._learns = clock is None
         self._ledger = Ledger(table, clock or ServerClock(), spreads=not isinstance(clock, MachineClock))
         self._histories = Histories()
+        self._secrets = Secrets()
         self._commits = GroupCommit(self._admit)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ratelock-reads")
         self._upkeep: asyncio.Task[None] | None = None
@@ -86,11 +88,14 @@ class DynamoStore:
         verdicts: list[Verdict] = []
         while len(verdicts) < len(attempts):
             left = attempts[len(verdicts) :]
-            some = self._ledger.transact(lambda transaction: admit(transaction, left, self._histories))  # noqa: B023
+            some = self._ledger.transact(
+                lambda transaction: admit(transaction, left, self._histories, self._secrets)  # noqa: B023
+            )
             self._histories.keep(self._ledger.version)
+            self._secrets.keep(self._ledger.version)
             verdicts += some
         self._refused = self._refused or any(isinstance(verdict, Spent) for verdict in verdicts)
-        self._superfluous |= self._histories.superfluous(meter for attempt in attempts for meter in attempt.meters)
+        self._superfluous |= self._histories.superfluous()
         return verdicts
 
     async def secret(self, name: str) -> StoredSecret | None:
