@@ -148,6 +148,10 @@ class Client(_Requests):
     def verify_log(self) -> dict[str, Any]:
         return cast(dict[str, Any], self.call(Call("GET", "/v1/log/verification", repeatable=True)))
 
+    def checkpoint(self) -> dict[str, str]:
+        """`checkpoint`, one line; `public_key`, PEM."""
+        return cast(dict[str, str], self.call(Call("POST", "/v1/log/checkpoint", repeatable=True)))
+
     def call(self, call: Call) -> Any:
         for pause in (*PAUSES, None):
             try:
@@ -260,6 +264,10 @@ class AsyncClient(_Requests):
 
     async def verify_log(self) -> dict[str, Any]:
         return cast(dict[str, Any], await self.call(Call("GET", "/v1/log/verification", repeatable=True)))
+
+    async def checkpoint(self) -> dict[str, str]:
+        """`checkpoint`, one line; `public_key`, PEM."""
+        return cast(dict[str, str], await self.call(Call("POST", "/v1/log/checkpoint", repeatable=True)))
 
     async def call(self, call: Call) -> Any:
         for pause in (*PAUSES, None):

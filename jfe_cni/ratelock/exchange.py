@@ -35,6 +35,7 @@ _FAULT_OF: Mapping[str, type[JfeError]] = {
     problems.NO_TOKEN.uri: UnknownToken,
     problems.CONFLICT.uri: ConflictError,
     problems.KEY_REUSED.uri: KeyReusedError,
+    problems.INTERNAL.uri: JfeError,
     problems.SEALING.uri: SealingError,
     problems.STORE.uri: StoreError,
     problems.KEY_AWAY.uri: StoreError,

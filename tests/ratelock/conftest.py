@@ -12,6 +12,7 @@ from jfe_cni.ratelock.stores import open_store
 from tests.ratelock import postgresql
 from tests.ratelock.cloud import CREDENTIALS, REGION, Cloud, cloud
 from tests.ratelock.hands import Hands
+from tests.ratelock.served import Served, served
 
 # A further store: its name, and a fixture `<name>_url` that gives the URL of an empty one.
 STORES = ["sqlite", "postgresql", "dynamodb"]
@@ -71,3 +72,10 @@ async def store(url: str, hands: Hands) -> AsyncIterator[Store]:
     opened = await open_store(url, hands.clock())
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Served]:
+    """Over HTTP, on SQLite."""
+    async with served(tmp_path) as running:
+        yield running

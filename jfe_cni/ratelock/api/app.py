@@ -94,7 +94,7 @@ async def _fault(_request: Request, error: Exception) -> Response:
 async def _unfit(_request: Request, error: Exception) -> Response:
     """Places and reasons; never the value, which pydantic's own error quotes."""
     assert isinstance(error, RequestValidationError)
-    faults = [(_pointer(each["loc"]), str(each["msg"])) for each in error.errors()]
+    faults = [(_pointer(each["loc"]), str(each["msg"]).removeprefix("Value error, ")) for each in error.errors()]
     if any(each["type"] == "json_invalid" for each in error.errors()):
         return response(Problem(problems.MALFORMED, "the body is no JSON"))
     return response(problems.unfit(faults))

@@ -1,7 +1,7 @@
 """What every request passes before the application sees a byte of it: bounds of number, size and time, and who asks.
 
-One piece of ASGI around the routes: the body is read here, whole and bounded, under a time limit of its own, and only
-of those who are known. Every answer leaves a log line and a count, which name the operation and never the secret.
+One piece of ASGI around the routes: the body is read here, whole and bounded, under a time limit of its own. Every
+answer leaves a log line and a count, which name the operation and never the secret.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
 _ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
-class _Refused(Exception):
+# Else the server would wait for the rest of the request, as long as something comes.
+_CLOSE = {"connection": "close"}
+
+
+class _CutOff(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.type.name)
         self.problem = problem
@@ -67,12 +71,17 @@ class Boundary:
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             async with asyncio.timeout(self._settings.request_timeout):
-                body = await self._admitted(scope, receive)
-        except _Refused as refused:
-            await response(refused.problem)(scope, receive, answer)
+                refusal = await self._refusal(scope)
+                # Of who is refused, too, and dropped: whoever is cut off while it sends does not see the answer.
+                body = await _read(scope, receive, self._settings.body_limit)
+        except _CutOff as cut_off:
+            await response(cut_off.problem)(scope, receive, answer)
             return
         except TimeoutError:
-            await response(Problem(problems.SLOW))(scope, receive, answer)
+            await response(Problem(problems.SLOW, headers=_CLOSE))(scope, receive, answer)
+            return
+        if refusal is not None:
+            await response(refusal)(scope, receive, answer)
             return
         try:
             async with asyncio.timeout(self._settings.request_timeout):
@@ -82,21 +91,18 @@ class Boundary:
                 raise
             await response(Problem(problems.TIMEOUT))(scope, receive, answer)
 
-    async def _admitted(self, scope: Scope, receive: Receive) -> bytes:
-        """The body, and the caller in the scope's state. Raises _Refused."""
+    async def _refusal(self, scope: Scope) -> Problem | None:
+        """None: it may go on; the scope's state says who calls."""
         if self._running > self._settings.most_requests:
-            raise _Refused(Problem(problems.BUSY, "as many requests as may be are being served"))
+            return Problem(problems.BUSY, "as many requests as may be are being served")
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
-            raise _Refused(Problem(problems.TOO_LONG, f"path and query are longer than {LONGEST_ADDRESS} bytes"))
-        limit = self._settings.body_limit
-        if _content_length(scope) > limit:
-            raise _too_large(limit)
+            return Problem(problems.TOO_LONG, f"path and query are longer than {LONGEST_ADDRESS} bytes")
         if scope["path"] not in OPEN:
             try:
                 scope["state"]["caller"] = await self._authentication.caller(scope)
             except JfeError as error:
-                raise _Refused(problems.problem_of(error)) from error
-        return await _read(receive, limit)
+                return problems.problem_of(error)
+        return None
 
     def _tell(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
         operation = getattr(scope.get("route"), "name", None) or "none"
@@ -130,24 +136,20 @@ class _Answer:
         await self._send(message)
 
 
-def _content_length(scope: Scope) -> int:
-    """0 where it is not told; h11 has refused what is no number."""
-    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
-
-
-def _too_large(limit: int) -> _Refused:
-    return _Refused(Problem(problems.TOO_LARGE, f"the body is longer than {limit} bytes"))
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises _CutOff, before anything is read where its length was told."""
+    too_large = _CutOff(Problem(problems.TOO_LARGE, f"the body is longer than {limit} bytes", headers=_CLOSE))
+    # h11 has refused what is no number.
+    if next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0) > limit:
+        raise too_large
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Refused(Problem(problems.MALFORMED, "the connection ended before the request did"))
+            raise _CutOff(Problem(problems.MALFORMED, "the connection ended before the request did", headers=_CLOSE))
         body += message.get("body", b"")
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large
         if not message.get("more_body", False):
             return bytes(body)
 

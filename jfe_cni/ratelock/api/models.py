@@ -46,12 +46,27 @@ def _pattern(pattern: str) -> str:
         raise ValueError(error.remedy) from error
 
 
+def _text(text: str) -> str:
+    """JSON can write half of a surrogate pair (RFC 8259, section 8.2), which is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("write Unicode text, without lone surrogates") from error
+    return text
+
+
+def _hidden_text(hidden: SecretStr) -> SecretStr:
+    _text(hidden.get_secret_value())
+    return hidden
+
+
 NAME_SCHEMA = {"type": "string", "pattern": NAME_PATTERN, "minLength": 1, "maxLength": 255}
 SCOPE_SCHEMA = {"type": "string", "pattern": rf"^\\*$|{NAME_PATTERN[:-1]}\\*?$", "minLength": 1, "maxLength": 256}
 Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(_named), WithJsonSchema(NAME_SCHEMA)]
 Scope = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern), WithJsonSchema(SCOPE_SCHEMA)]
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,127}$")]
-Password = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
+Hidden = Annotated[SecretStr, AfterValidator(_hidden_text)]
+Password = Annotated[Hidden, Field(min_length=1, max_length=1024)]
 Algorithm = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]
 Binary = Annotated[
     bytes,
@@ -101,7 +116,7 @@ class DecryptAnswer(Model):
 
 
 class CertifyRequest(Model):
-    csr: Annotated[str, StringConstraints(min_length=1, max_length=32_768)]
+    csr: Annotated[str, StringConstraints(min_length=1, max_length=32_768), AfterValidator(_text)]
     node: Name
 
 
@@ -120,7 +135,7 @@ class NewPassword(_NewSecret):
 
 class NewRecord(_NewSecret):
     kind: Literal["record"]
-    fields_: dict[FieldName, SecretStr] = Field(alias="fields", min_length=1, max_length=256)
+    fields_: dict[FieldName, Hidden] = Field(alias="fields", min_length=1, max_length=256)
 
 
 class NewKey(_NewSecret):
@@ -260,3 +275,10 @@ class VerificationAnswer(Model):
         found = verdict.broken
         broken = None if found is None else BreakAnswer(number=found.number, last=found.last, damage=found.damage)
         return cls(intact=found is None, entries=verdict.entries, head=verdict.head.hash.hex(), broken=broken)
+
+
+class CheckpointAnswer(Model):
+    """`checkpoint`: one line, for `ratelock log verify --checkpoints`. `public_key`: what verifies it, PEM."""
+
+    checkpoint: str
+    public_key: str

@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.budgets import Budget, Meter
+from jfe_cni.ratelock.checkpoints import Checkpoint
+from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.store import LogEntry, Operation, Role, SecretKind, StoredBudget
 
 
@@ -51,6 +53,10 @@ class Service(Protocol):
     async def revoke_token(self, owner: Caller, digest: bytes) -> None: ...
     async def authenticate_token(self, token: str) -> Caller | None: ...
     def log(self, owner: Caller, first: int = 1) -> AsyncIterator[LogEntry]: ...
+    async def verify_log(self, owner: Caller, checkpoints: Sequence[Checkpoint] = ()) -> LogVerdict: ...
+    async def checkpoint(self, owner: Caller) -> Checkpoint: ...
+    @property
+    def checkpoint_key(self) -> str: ...
 
 
 @runtime_checkable

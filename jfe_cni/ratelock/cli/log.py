@@ -82,6 +82,19 @@ def verify(file: Path | None, checkpoints: Path | None, public_key: Path | None,
         return _verified(entries(service, 1), anchors)
 
 
+@log.command()
+@target_options
+def checkpoint(**target: Any) -> None:
+    """Verify the log there, and print a signed checkpoint of its last entry: one line, to be kept elsewhere.
+
+    The public key goes to standard error.
+    """
+    with connected("owner", **target) as service:
+        made = service.checkpoint()
+    click.echo(made["checkpoint"])
+    click.echo(made["public_key"], err=True, nl=False)
+
+
 def entries(service: Client, first: int) -> Iterator[Mapping[str, Any]]:
     following: int | None = first
     while following is not None:
