@@ -52,7 +52,7 @@ def _copied(table: Table, memo: dict[int, Any]) -> Table:
     return _copies[id(table)]
 
 
-Table.__deepcopy__ = _copied
+Table.__deepcopy__ = _copied  # type: ignore[attr-defined]
 
 
 class Cloud:

@@ -83,7 +83,7 @@ async def test_three_are_admitted_by_the_servers_own_time_and_a_time_is_told(dyn
 async def test_a_window_is_over_when_it_is_and_not_a_second_before(dynamodb_url: str) -> None:
     store = await open_store(dynamodb_url)
     await store.set_budget(secret("alice"), budget((1, 0.3)), OWNER)
-    ended = []
+    ended: list[tuple[float, float]] = []
     while len(ended) < 9:
         sent = time.monotonic()
         if isinstance(await store.admit(attempt("alice")), Admitted):
