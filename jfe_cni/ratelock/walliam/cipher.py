@@ -1,9 +1,9 @@
 """The cipher under which every password opens to something plausible. Pure.
 
 A secret access key is 40 letters of base64's 64 (IAM user guide, "Managing access keys"): six bits each, 240 in all,
-which are exactly 30 bytes. Decoding base64 without padding takes each text of 40 letters to one string of 30 bytes, and each
-string of 30 bytes comes from one such text: there is nothing else to tell them by. The keystream is as long, Argon2id's
-tag of 30 bytes under a salt of its own, and is XORed on.
+which are exactly 30 bytes. Decoding base64 without padding takes each text of 40 letters to one string of 30 bytes, and
+each string of 30 bytes comes from one such text: there is nothing else to tell them by. The keystream is as long,
+Argon2id's tag of 30 bytes under a salt of its own, and is XORed on.
 
 So each password opens to 40 letters, and nothing says which is right: no padding, for the length is exact; no MAC, for
 none is made under the password; no letter that base64 has not. AWS draws the key at random. Where the key is uniform,
