@@ -60,6 +60,10 @@ def _own() -> Iterator[tuple[str, Path]]:
         for file in sorted((folder / part).rglob("*")) if (folder / part).is_dir() else [folder / part]:
             if file.is_file() and file.suffix != ".pyc":
                 yield f"jfe_cni/{file.relative_to(folder)}", file
+    # Which version it is, the API says.
+    for described in importlib.metadata.files("jfe-cni") or ():
+        if described.name == "METADATA":
+            yield f"{described.parts[-2]}/METADATA", Path(str(described.locate()))
 
 
 def _libraries() -> Iterator[tuple[str, Path]]:
