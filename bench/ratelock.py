@@ -185,10 +185,11 @@ async def compare_budgets(store: Store, kind: str, rounds: int, seconds: float, 
         for _ in range(0, count, 1024):
             await asyncio.gather(*(admit(0) for _ in range(1024)))
         await store.set_budget(Meter("secret", secret), Budget((Limit(count, 1),)), OWNER)
-    for number in range(2 * rounds):
+    # In short turns: what else the machine does lasts longer than a pair of them.
+    for number in range(10 * rounds):
         for callers in CALLERS:
             for count in (SMALL, LARGE) if number % 2 else (LARGE, SMALL):
-                await asked(admission(store, str(count)), callers, seconds / 2, seen[count][callers])
+                await asked(admission(store, str(count)), callers, seconds / 5, seen[count][callers])
     for callers in CALLERS:
         small, large = seen[SMALL][callers].rates, seen[LARGE][callers].rates
         cost = statistics.median(one / other for one, other in zip(small, large, strict=True)) - 1

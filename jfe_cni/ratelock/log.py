@@ -22,6 +22,8 @@ GENESIS = bytes(32)
 # To name what was done to the entries that follow a gap and were given new numbers, their old ones are tried.
 _MOST_RENUMBERED = 64
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
 Damage = Literal["changed", "left out", "inserted", "reordered", "cut off"]
 
 
@@ -61,7 +63,7 @@ class LogVerdict:
 
 def canonical(number: int, at: Microseconds, act: OwnerAct) -> bytes:
     """One line of JSON in ASCII: [number, at, actor, event, subject, detail]. No two entries have the same."""
-    return json.dumps([number, at, act.actor, act.event, act.subject, act.detail], separators=(",", ":")).encode()
+    return _JSON.encode([number, at, act.actor, act.event, act.subject, act.detail]).encode()
 
 
 def chained(previous: bytes, number: int, at: Microseconds, act: OwnerAct) -> LogEntry:

@@ -112,7 +112,7 @@ def test_every_store_decides_as_the_model_does(runner: asyncio.Runner, url: str)
     run_state_machine_as_test(
         partial(Against, runner, store, hands),  # type: ignore[arg-type]  # anything that makes one will do
         settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
     runner.run(store.close())

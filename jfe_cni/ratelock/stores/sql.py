@@ -75,9 +75,8 @@ class SqlStore:
     async def now(self) -> Microseconds:
         row = (await self._read(self._ledger.select_head))[0]
         # What was only read is not in the database, and its server's clock may be set back.
-        self._latest = max(
-            self._latest, self._clock.moment(Moment(row.at, row.boot_id, row.boottime, row.wall), row.server).at
-        )
+        last = Moment(row.at, row.boot_id, row.boottime, row.wall)
+        self._latest = max(self._latest, self._clock.moment(last, row.server).at)
         return self._latest
 
     async def admit(self, attempt: Attempt) -> Verdict:
