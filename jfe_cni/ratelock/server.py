@@ -79,17 +79,18 @@ async def serving(service: Service, settings: Settings, ready: Probe) -> AsyncIt
         bound = stack.enter_context(listening(settings.listen))
         if settings.metrics_listen:
             beside = stack.enter_context(listening(settings.metrics_listen))
-            await stack.enter_async_context(_running(probes(readiness, metrics), beside, settings, None))
-        await stack.enter_async_context(_running(app, bound, settings, secured))
+            await stack.enter_async_context(running(probes(readiness, metrics), beside, settings, None))
+        await stack.enter_async_context(running(app, bound, settings, secured))
         if secured is not None:
             await stack.enter_async_context(_renewing(secured, settings))
         yield url_of(bound, secure=secured is not None)
 
 
 @contextlib.asynccontextmanager
-async def _running(
+async def running(
     app: ASGIApp, bound: socket.socket, settings: Settings, secured: ssl.SSLContext | None
 ) -> AsyncIterator[None]:
+    """Serves `app` on a socket within; `secured`: None, in plain HTTP."""
     config = uvicorn.Config(
         app,
         http=Connection,

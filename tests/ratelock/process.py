@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Dev:
-    """`environment`: of this service and its verbs."""
+    """`environment`: of this service and its verbs. `process`: None where it is started by somebody else."""
 
     environment: dict[str, str]
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None
 
     @property
     def kept(self) -> dict[str, str]:

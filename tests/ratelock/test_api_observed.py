@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from jfe_cni.ratelock import AsyncClient, structured_log
-from jfe_cni.ratelock.faults import BudgetSpent, Unauthenticated
+from jfe_cni.ratelock.api import problems
+from jfe_cni.ratelock.api.health import KEPT_SECONDS, Readiness
+from jfe_cni.ratelock.faults import BudgetSpent, StoreError, Unauthenticated
+from tests.ratelock import postgresql
 from tests.ratelock.served import OWNER, Served, served
 
 SECRETS = ("hunter2", "4111-1111", "wrong-guess", "bWVzc2FnZQ")
@@ -86,16 +89,43 @@ async def test_the_address_for_metrics_serves_them_and_health_to_everybody_and_n
                 assert (await http.get(path, headers={"authorization": f"Bearer {service.owner}"})).status_code == 404
 
 
-async def test_it_is_not_ready_where_the_store_or_the_key_is_away_and_lives_all_the_same(
+async def test_it_is_not_ready_where_the_store_is_away_and_lives_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jfe_cni.ratelock.api.health.KEPT_SECONDS", 0.0)
-    async with served(tmp_path) as service, service.http() as http:
-        assert (await http.get("/readyz")).json() == {"status": "ready"}
-        await service.assembled.store.close()
-        away = await http.get("/readyz")
-        assert (away.status_code, away.headers["content-type"]) == (503, "application/problem+json")
-        assert (await http.get("/healthz")).status_code == 200
+    with postgresql.server() as database:
+        async with served(tmp_path, store=database.database()) as service, service.http() as http:
+            assert (await http.get("/readyz")).json() == {"status": "ready"}
+            await asyncio.to_thread(database.stop)
+            away = await http.get("/readyz")
+            assert (away.status_code, away.json()["type"]) == (503, problems.STORE.uri)
+            assert (await http.get("/healthz")).status_code == 200
+            answer = await http.get("/v1/secrets", headers={"authorization": f"Bearer {service.owner}"})
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            await asyncio.to_thread(database.start)
+            async with asyncio.timeout(30):
+                while (await http.get("/readyz")).status_code != 200:
+                    pass
+
+
+async def test_a_good_look_at_the_store_is_kept_for_a_while_and_a_bad_one_is_not() -> None:
+    looks, now = 0, 0.0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise StoreError("the store is away")
+
+    readiness = Readiness(look, lambda: now)
+    now = 100.0
+    with pytest.raises(StoreError):
+        await readiness.look()
+    await asyncio.gather(*(readiness.look() for _ in range(10)))
+    assert looks == 2
+    now += KEPT_SECONDS
+    await readiness.look()
+    assert looks == 3
 
 
 async def test_what_runs_when_it_is_stopped_is_ended_and_what_comes_is_refused(tmp_path: Path) -> None:

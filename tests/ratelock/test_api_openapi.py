@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
@@ -18,6 +18,7 @@ from jfe_cni.ratelock.api.problems import types_table
 from jfe_cni.ratelock.settings import settings_table
 from tests.ratelock.process import Dev, dev_service
 
+AGAIN = "run python dev/ratelock_documents.py"
 DOCS = Path(__file__).parents[2] / "docs"
 OPERATIONS = [(method, path) for path, methods in description()["paths"].items() for method in methods]
 # Whether what fits the schema is accepted depends on what is in the store, and whether a name or a token that was
@@ -30,12 +31,12 @@ REFUSALS = SchemathesisConfig.from_dict(
 
 
 def test_the_description_that_is_committed_is_the_one_that_is_served() -> None:
-    assert json.loads((DOCS / "ratelock-openapi.json").read_text()) == description(), "run dev/ratelock-documents"
+    assert json.loads((DOCS / "ratelock-openapi.json").read_text()) == description(), AGAIN
 
 
 @pytest.mark.parametrize("table", [settings_table(), types_table()], ids=["settings", "problems"])
 def test_the_tables_of_the_documents_are_those_of_the_code(table: str) -> None:
-    assert table in (DOCS / "ratelock.md").read_text(), "run dev/ratelock-documents"
+    assert table in (DOCS / "ratelock.md").read_text(), AGAIN
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 
 def test_it_is_served_to_who_asks(dev: Dev) -> None:
-    answer = requests.get(f"{dev.kept['url']}/openapi.json", timeout=10)
+    answer = httpx.get(f"{dev.kept['url']}/openapi.json", timeout=10)
     assert answer.json() == description()
     assert answer.json()["openapi"].startswith("3.1")
 
@@ -68,5 +69,5 @@ def test_the_service_keeps_to_its_description(dev: Dev, method: str, path: str, 
         case.call_and_validate(headers={"Authorization": f"Bearer {token}"}, checks=checks)
 
     keeps()
-    alive = requests.get(f"{dev.kept['url']}/readyz", timeout=10)
+    alive = httpx.get(f"{dev.kept['url']}/readyz", timeout=10)
     assert alive.json() == {"status": "ready"}

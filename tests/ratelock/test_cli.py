@@ -1,6 +1,7 @@
 """`ratelock` as a person uses it: the demo of 2016, and the other verbs."""
 
 import json
+import os
 import re
 import signal
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ratelock import postgresql
 from tests.ratelock.process import PROGRAM, ROOT, Dev, dev_service
 
 CHEAP = {"RATELOCK_PASSWORD_MEMORY": "32", "RATELOCK_PASSWORD_ITERATIONS": "1", "RATELOCK_PASSWORD_LANES": "1"}
@@ -18,6 +20,12 @@ CHEAP = {"RATELOCK_PASSWORD_MEMORY": "32", "RATELOCK_PASSWORD_ITERATIONS": "1", 
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Dev]:
     with dev_service(tmp_path, **CHEAP) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    with dev_service(tmp_path_factory.mktemp("shared"), **CHEAP) as running:
         yield running
 
 
@@ -110,6 +118,7 @@ def test_what_serve_leaves_is_for_nobody_else_and_goes_with_it(tmp_path: Path) -
         printed = (tmp_path / "out").read_text()
         assert dev.kept["owner"] in printed
         assert dev.kept["caller"] in printed
+        assert dev.process is not None
         dev.process.send_signal(signal.SIGTERM)
         assert dev.process.wait(30) == 0
         assert not dev.file.exists()
@@ -135,25 +144,18 @@ def test_a_service_in_earnest_with_its_first_token(tmp_path: Path) -> None:
         f'store = "sqlite:///{tmp_path}/store.db"\nkey = "file:{tmp_path}/key"\nlisten = "unix:{tmp_path}/socket"\n'
         "password_memory = 32\npassword_iterations = 1\npassword_lanes = 1\n"
     )
-    environment = {"RATELOCK_CONFIG": str(config), "PATH": "/usr/bin:/bin"}
-    first = subprocess.run(
-        [*PROGRAM, "token", "first"], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    again = subprocess.run(
-        [*PROGRAM, "token", "first"], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 3
-    assert "has had its first token" in again.stderr
+    environment = {"RATELOCK_CONFIG": str(config), "PATH": "/usr/bin:/bin", "RATELOCK_URL": f"unix:{tmp_path}/socket"}
+    dev = Dev(environment, None)
+    token = dev.run("token", "first").stdout.strip()
+    again = dev.run("token", "first")
+    assert (again.returncode, "has had its first token" in again.stderr) == (3, True)
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([*PROGRAM, "serve"], env=environment, cwd=ROOT, stderr=log)
-    dev = Dev(
-        environment | {"RATELOCK_URL": f"unix:{tmp_path}/socket", "RATELOCK_TOKEN": first.stdout.strip()}, process
-    )
     try:
-        while dev.run("budget", "list").returncode != 0:
+        while dev.run("budget", "list", RATELOCK_TOKEN=token).returncode != 0:
             assert process.poll() is None
-        assert dev.run("add", "alice", "--stdin", given="right\n").returncode == 0
-        denied = dev.run("check", "alice", "--stdin", given="right\n")
+        assert dev.run("add", "alice", "--stdin", given="right\n", RATELOCK_TOKEN=token).returncode == 0
+        denied = dev.run("check", "alice", "--stdin", given="right\n", RATELOCK_TOKEN=token)
         assert (denied.returncode, "is an owner" in denied.stderr) == (3, True)
     finally:
         process.terminate()
@@ -169,9 +171,9 @@ def test_a_service_in_earnest_with_its_first_token(tmp_path: Path) -> None:
         (("check",), 64, "Missing argument"),
         (("budget", "set", "secret", "a", "three/10s"), 3, "3/10s"),
         (("budget", "set", "all", "a", "3/10s"), 3, "write all"),
-        (("budget", "set", "caller", "3/10s"), 3, "write all"),
+        (("budget", "set", "caller", "3/10s"), 64, "Missing argument"),
         (("token", "make", "x", "--expires-in", "soon"), 3, "10s"),
-        (("check", "../x", "--stdin"), 3, "called"),
+        (("check", "../x", "--stdin"), 3, "letters, digits"),
         (("serve", "--store", "mysql://x", "--key", "environment:NONE"), 3, "ratelock: "),
         (("serve", "--listen", "nowhere"), 3, "ratelock: "),
         (("serve", "--body-limit", "many"), 3, "give a number"),
@@ -180,9 +182,29 @@ def test_a_service_in_earnest_with_its_first_token(tmp_path: Path) -> None:
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else None,
 )
 def test_what_can_t_be_done_is_said_once_with_what_to_do(
-    dev: Dev, words: tuple[str, ...], status: int, said: str
+    shared: Dev, words: tuple[str, ...], status: int, said: str
 ) -> None:
-    done = dev.run(*words, given="x\n", RATELOCK_STORE="sqlite:////nowhere/x/y", RATELOCK_KEY="environment:NONE")
+    done = shared.run(*words, given="x\n", RATELOCK_STORE="sqlite:////nowhere/x/y", RATELOCK_KEY="environment:NONE")
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_bench_measures_every_operation_beside_the_plain_transaction(tmp_path: Path) -> None:
+    with postgresql.server() as database:
+        done = subprocess.run(
+            [*PROGRAM, "bench", "--seconds", "0.1", "--store", database.database()],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    rows = [line.rsplit(maxsplit=5) for line in done.stdout.splitlines() if line and "callers" not in line]
+    figures = [(row[0], int(row[1])) for row in rows]
+    once = [(name, callers) for callers in (1, 8, 64) for name in ("plain", "release", "sign")]
+    over_http = [("plain, HTTP" if name == "plain" else name, callers) for name, callers in once]
+    assert figures == (once + over_http) * 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Writes what is generated for ratelock: docs/ratelock-openapi.json, and the tables of docs/ratelock.md."""
 
 from __future__ import annotations
