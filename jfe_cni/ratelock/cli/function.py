@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import click
-
-from jfe_cni.ratelock.cli.settings_options import given_settings, settings_options
 
 
 @click.group("lambda")
@@ -35,20 +31,3 @@ def package(output: Path) -> None:
     packages.write(output / "ratelock.zip")
     (output / "template.json").write_text(json.dumps(described, indent=2) + "\n")
     click.echo(f"{output / 'ratelock.zip'}\n{output / 'template.json'}")
-
-
-@function.command()
-@settings_options
-def bootstrap(**given_flags: Any) -> None:
-    """Print the first owner's token of a store that nobody has used: for who deployed it, and holds table and key."""
-    token = asyncio.run(_bootstrap(given_settings(given_flags)))
-    if token is None:
-        raise click.ClickException("the store has been used before: its owner makes tokens")
-    click.echo(token)
-
-
-async def _bootstrap(settings: Any) -> str | None:
-    from jfe_cni.ratelock.assembly import opened
-
-    async with opened(settings) as assembled:
-        return await assembled.service.bootstrap()

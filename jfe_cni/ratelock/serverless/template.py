@@ -52,7 +52,7 @@ def template(runtime: str, architecture: str) -> dict[str, Any]:
         "Outputs": {
             "FunctionArn": {"Value": _arn("Function"), "Description": "What callers invoke"},
             "CallersPolicyArn": {"Value": {"Ref": "Callers"}, "Description": "To be attached to callers"},
-            "TableName": {"Value": {"Ref": "Table"}, "Description": "For ratelock lambda bootstrap"},
+            "TableName": {"Value": {"Ref": "Table"}, "Description": "For ratelock token first --store dynamodb://…"},
         },
     }
 
