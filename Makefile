@@ -20,7 +20,7 @@ FUZZ := env CUSTOM_LIBFUZZER_PATH=unused/libfuzzer.a
 
 PYTHON_SOURCES := jfe_cni tests dev $(wildcard bench)
 
-.PHONY: help setup demo test check bench lock clean build go-programs packages-demo packages-test packages-bench
+.PHONY: help setup demo test test-ratelock check bench lock clean build go-programs packages-demo packages-test packages-bench
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -35,6 +35,10 @@ test: packages-demo packages-test build go-programs
 	dev/as-caller cargo build --locked --package jfe-worker
 	dev/as-caller cargo test --workspace --locked --config "target.'cfg(unix)'.runner = ['$(CURDIR)/dev/as-root']"
 	dev/as-root .venv/bin/python -m pytest $(ARGS)
+
+# The service is being built; when it is whole its tests are part of `test`.
+test-ratelock: packages-demo packages-test build
+	dev/as-root .venv/bin/python -m pytest tests/ratelock tests/e2e/test_ratelock.py tests/cni/test_ratelock.py $(ARGS)
 
 check: .venv/stamp
 	ruff check $(PYTHON_SOURCES)

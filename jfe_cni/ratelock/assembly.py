@@ -15,6 +15,8 @@ from jfe_cni.ratelock.service import Ratelock
 from jfe_cni.ratelock.settings import Settings
 from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores import open_store
+from jfe_cni.ratelock.walliam.accounts import accounts
+from jfe_cni.ratelock.walliam.wall import Wall
 
 
 @dataclass(frozen=True)
@@ -39,5 +41,8 @@ async def opened(settings: Settings) -> AsyncIterator[Assembled]:
         stack.push_async_callback(store.close)
         hashing = Hashing(settings.password_threads, settings.password_waiting)
         stack.callback(hashing.close)
-        service = await Ratelock.open(store, sealing, hashing, cost=cost, tell_budget=settings.tell_budget)
+        elsewhere = Wall(accounts(settings.walliam), hashing) if settings.walliam else None
+        service = await Ratelock.open(
+            store, sealing, hashing, cost=cost, tell_budget=settings.tell_budget, elsewhere=elsewhere
+        )
         yield Assembled(service, store, sealing)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.secrets import authority, key, record
+from jfe_cni.ratelock.secrets.elsewhere import Elsewhere
 from jfe_cni.ratelock.secrets.password import Cost
 from jfe_cni.ratelock.store import Operation, SecretKind, StoredSecret
 
@@ -30,8 +31,10 @@ _PREFIX = "~decoy-"
 class Decoys:
     """One an operation, made when that is first asked for."""
 
-    def __init__(self, sealing: Sealing, cost: Cost) -> None:
+    def __init__(self, sealing: Sealing, cost: Cost, elsewhere: Elsewhere | None = None) -> None:
+        """`elsewhere`: where passwords are checked, if not here."""
         self._sealing = sealing
+        self._elsewhere = elsewhere
         self._cost = cost
         self._made: dict[Operation, StoredSecret] = {}
         self._making = asyncio.Lock()
@@ -45,12 +48,17 @@ class Decoys:
         return self._made[operation]
 
     async def _make(self, operation: Operation) -> StoredSecret:
-        label = Label(_PREFIX + operation, KIND[operation], 1)
+        kind = KIND[operation]
+        if kind == "password" and self._elsewhere is not None:
+            kind = self._elsewhere.kind
+        label = Label(_PREFIX + operation, kind, 1)
         sealed = await self._sealing.seal(await asyncio.to_thread(self._contents, operation), label)
-        return StoredSecret(label.name, KIND[operation], "", sealed, None, label.version)
+        return StoredSecret(label.name, kind, "", sealed, None, label.version)
 
     def _contents(self, operation: Operation) -> bytes:
         match KIND[operation]:
+            case "password" if self._elsewhere is not None:
+                return self._elsewhere.nobodys(self._cost)
             case "password":
                 return unknown_hash(self._cost)
             case "record":

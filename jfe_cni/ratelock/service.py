@@ -32,6 +32,7 @@ from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.names import check_idempotency_key, check_name
 from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.secrets import authority, key, password, record
+from jfe_cni.ratelock.secrets.elsewhere import Elsewhere
 from jfe_cni.ratelock.secrets.hashing import Hashing
 from jfe_cni.ratelock.store import (
     Admitted,
@@ -78,6 +79,7 @@ class Ratelock:
         cost: password.Cost,
         tell_budget: bool,
         clock: Callable[[], datetime],
+        elsewhere: Elsewhere | None,
     ) -> None:
         self._store = store
         self._sealing = sealing
@@ -87,6 +89,7 @@ class Ratelock:
         self._cost = cost
         self._tell_budget = tell_budget
         self._clock = clock
+        self._elsewhere = elsewhere
 
     @classmethod
     async def open(
@@ -98,15 +101,25 @@ class Ratelock:
         cost: password.Cost = password.FLOOR,
         tell_budget: bool = True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        elsewhere: Elsewhere | None = None,
     ) -> Ratelock:
         """`cost`: of passwords from now on. Replicas are given the same, or they hash each other's anew. `tell_budget`:
         False, a caller whose budget is spent is answered as if it were wrong, in the same time; nothing is counted.
-        `clock`: of this host, which certificates go by, as those do who verify them.
+        `clock`: of this host, which certificates go by, as those do who verify them. `elsewhere`: where passwords are
+        kept that are added from now on; None, in the store.
 
         Raises SealingError: the store belongs to another key-encryption key; StoreError."""
         keys = await root.load(store, sealing)
         return cls(
-            store, sealing, keys, Decoys(sealing, cost), hashing, cost=cost, tell_budget=tell_budget, clock=clock
+            store,
+            sealing,
+            keys,
+            Decoys(sealing, cost, elsewhere),
+            hashing,
+            cost=cost,
+            tell_budget=tell_budget,
+            clock=clock,
+            elsewhere=elsewhere,
         )
 
     # What callers do. All raise Forbidden and RequestError before anything is counted; BudgetSpent; KeyReusedError;
@@ -119,6 +132,8 @@ class Ratelock:
         with self._hashing.place(caller.identity):
             secret = await self._admitted(caller, "check", name, [given], idempotency_key)
             phc = await self._opened(secret)
+            if secret.kind == "walliam":
+                return await self._kept_elsewhere(secret.name).check(phc, given, self._keys.pepper)
             verdict = await self._hashing.run(partial(password.verify, given, phc, self._keys.pepper, self._cost))
             if verdict == "right, hash anew":
                 await self._hash_anew(secret, given)
@@ -207,6 +222,9 @@ class Ratelock:
         """Raises ConflictError: there is such a secret, or, to be replaced, none of this kind; Overloaded."""
         authorise_owner(owner)
         with self._hashing.place(owner.identity):
+            if self._elsewhere is not None:
+                await self._add_elsewhere(self._elsewhere, owner, name, given, secret_class, replace)
+                return
             phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))
         await self._add(owner, SecretView(name, "password", secret_class, None), phc, replace)
 
@@ -256,6 +274,10 @@ class Ratelock:
         """Raises UnknownSecret."""
         authorise_owner(owner)
         act = OwnerAct(owner.identity, "secret.remove", check_name(name, "a secret"))
+        stored = await self._store.secret(name)
+        if stored is not None and stored.kind == "walliam":
+            # First there: whoever ends in between leaves nobody who can log in, and can be removed again.
+            await self._kept_elsewhere(name).remove(await self._opened(stored))
         if not await self._store.remove_secret(name, act):
             raise UnknownSecret.named(name)
 
@@ -367,7 +389,7 @@ class Ratelock:
         attempt = Attempt(caller.identity, operation, name, meters, idempotency_key, digest)
         match await self._store.admit(attempt):
             case Admitted(secret=secret):
-                return secret if secret is not None and secret.kind == KIND[operation] else decoy
+                return secret if secret is not None and _fits(secret, operation) else decoy
             case Spent(meter, limit, retry_after):
                 if self._tell_budget:
                     raise BudgetSpent(meter, limit, retry_after / 1e6)
@@ -388,6 +410,27 @@ class Ratelock:
         secret = await self._admitted(caller, operation, name, [message], idempotency_key)
         answer = key.use(await self._opened(secret), operation, message)
         return None if is_decoy(secret) else answer
+
+    def _kept_elsewhere(self, name: str) -> Elsewhere:
+        if self._elsewhere is None:
+            raise SealingError(f"{name} is checked by a cloud that was not named", remedy="give the setting walliam")
+        return self._elsewhere
+
+    async def _add_elsewhere(
+        self, elsewhere: Elsewhere, owner: Caller, name: str, given: bytes, secret_class: str, replace: bool
+    ) -> None:
+        check_name(name, "a secret")
+        former = await self._store.secret(name)
+        if (former is not None) != replace:
+            raise ConflictError(f"the secret {name} is there already, or is not", remedy="list the secrets")
+        kept = await elsewhere.add(given, self._keys.pepper, self._cost)
+        try:
+            await self._add(owner, SecretView(name, elsewhere.kind, secret_class, None), kept, replace)
+        except ConflictError:
+            await elsewhere.remove(kept)
+            raise
+        if former is not None:
+            await elsewhere.remove(await self._opened(former))
 
     async def _hash_anew(self, secret: StoredSecret, given: bytes) -> None:
         phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))
@@ -443,6 +486,10 @@ class Ratelock:
         for part in (operation.encode(), name.encode(), *content):
             request.update(len(part).to_bytes(8, "big") + part)
         return request.digest()
+
+
+def _fits(secret: StoredSecret, operation: Operation) -> bool:
+    return secret.kind == KIND[operation] or (operation == "check" and secret.kind == "walliam")
 
 
 def _subject(meter: Meter) -> str:

@@ -45,6 +45,13 @@ class Settings:
             reason="none: no rotation is under way",
         ),
     )
+    walliam: str = field(
+        default="",
+        metadata=_about(
+            "A region of AWS, where passwords that are added become IAM users and are checked by logging in",
+            reason="none: they are kept in the store; an account has 5,000 users at most",
+        ),
+    )
     password_memory: int = field(
         default=65_536, metadata=_about("Argon2id's memory", unit="KiB", reason="RFC 9106, 4, second recommendation")
     )

@@ -1,7 +1,7 @@
 """What ratelock asks of a store. Every method is one durable transaction: it has happened whole when it returns, and
 not at all where it raises.
 
-Stores: `stores/sql.py` (SQLite, PostgreSQL), `stores/dynamodb.py`.
+Stores: `stores/sql.py` (SQLite, PostgreSQL), `stores/dynamodb`.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ import pytest
 from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores import open_store
 from tests.ratelock import postgresql
+from tests.ratelock.cloud import CREDENTIALS, REGION, Cloud, cloud
 from tests.ratelock.hands import Hands
 from tests.ratelock.served import Served, served
 
 # A further store: its name, and a fixture `<name>_url` that gives the URL of an empty one.
-STORES = ["sqlite", "postgresql"]
+STORES = ["sqlite", "postgresql", "dynamodb"]
 
 
 @pytest.fixture(params=STORES)
@@ -37,6 +38,27 @@ def postgresql_server() -> Iterator[postgresql.Server]:
 @pytest.fixture
 def postgresql_url(postgresql_server: postgresql.Server) -> str:
     return postgresql_server.database()
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Cloud]:
+    with cloud() as started:
+        yield started
+
+
+@pytest.fixture
+def aws(moto_server: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """With nothing in it, and credentials that boto3 finds."""
+    moto_server.authenticate_nobody()
+    moto_server.forget()
+    for name, value in {**CREDENTIALS, "AWS_DEFAULT_REGION": REGION}.items():
+        monkeypatch.setenv(name, value)
+    return moto_server
+
+
+@pytest.fixture
+def dynamodb_url(aws: Cloud) -> str:
+    return f"dynamodb://ratelock?region={REGION}&endpoint={aws.endpoint}&create=true"
 
 
 @pytest.fixture

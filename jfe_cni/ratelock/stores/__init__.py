@@ -18,8 +18,9 @@ from jfe_cni.ratelock.stores.upgrade import upgrade
 
 
 async def open_store(url: str, clock: Clock | None = None) -> Store:
-    """`sqlite:///PATH` (four slashes for an absolute one) or `postgresql://USER:PASSWORD@HOST/DATABASE`. An older
-    release's tables are brought up to date. `clock`: None, the one that suits the store.
+    """`sqlite:///PATH` (four slashes for an absolute one), `postgresql://USER:PASSWORD@HOST/DATABASE` or
+    `dynamodb://TABLE?region=REGION&endpoint=URL`. An older release's tables are brought up to date. `clock`: None, the
+    one that suits the store.
 
     Raises RequestError for another URL, and where the tables are a newer release's; StoreError where the database can't
     be reached or refuses.
@@ -33,11 +34,15 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
             return await _open_sql(parsed, clock or MachineClock(this_machine()))
         case "postgresql":
             return await _open_sql(parsed, clock or ServerClock())
+        case "dynamodb":
+            from jfe_cni.ratelock.stores.dynamodb import open_dynamodb
+
+            return await open_dynamodb(parsed.host or "", parsed.query, clock)
         case _:
             # Not the URL itself: it may have a password in it.
             raise RequestError(
                 "the store's URL is of no kind that is known",
-                remedy="give sqlite:///PATH or postgresql://HOST/DATABASE",
+                remedy="give sqlite:///PATH, postgresql://HOST/DATABASE or dynamodb://TABLE?region=REGION",
             )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, select
 
-from jfe_cni.ratelock.budgets import Meter, Microseconds
-from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, Spent, StoredSecret, Verdict
+from jfe_cni.ratelock.budgets import Meter
+from jfe_cni.ratelock.store import Admitted, Attempt, KeyReused, OwnerAct, StoredSecret, Verdict
 from jfe_cni.ratelock.stores import schema
 from jfe_cni.ratelock.stores.histories import Histories
-from jfe_cni.ratelock.stores.history import History, Range
+from jfe_cni.ratelock.stores.history import History, Range, spent
 from jfe_cni.ratelock.stores.keys import Key, Request, key_of, known, remember
 from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.refusals import Refusal, log_refusals
@@ -71,10 +71,10 @@ def _decide(batch: _Batch, attempt: Attempt, secret: StoredSecret | None, histor
         if before.digest != attempt.request_digest:
             return KeyReused()
         return Admitted(before.number, repeated=True, secret=secret)
-    spent = _spent(histories, now)
-    if spent is not None:
-        batch.refusals.append(Refusal(attempt, spent))
-        return spent
+    refused = spent(histories, now)
+    if refused is not None:
+        batch.refusals.append(Refusal(attempt, refused))
+        return refused
     for history in histories:
         if history.budget(now) is not None:
             batch.counted.append((history, history.count(now)))
@@ -82,16 +82,3 @@ def _decide(batch: _Batch, attempt: Attempt, secret: StoredSecret | None, histor
     if key is not None:
         batch.keys[key] = batch.new_keys[key] = Request(attempt.request_digest, entry.number)
     return Admitted(entry.number, secret=secret)
-
-
-def _spent(histories: Sequence[History], now: Microseconds) -> Spent | None:
-    """What holds longest of all that is spent."""
-    worst: Spent | None = None
-    for history in histories:
-        budget = history.budget(now)
-        if budget is None:
-            continue
-        room = history.room(budget, now)
-        if room.limit is not None and (worst is None or room.retry_after > worst.retry_after):
-            worst = Spent(history.meter, room.limit, room.retry_after)
-    return worst

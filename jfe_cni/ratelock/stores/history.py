@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jfe_cni.ratelock.budget_changes import in_force, most_remembered
 from jfe_cni.ratelock.budgets import Budget, Meter, Microseconds, Room, room
-from jfe_cni.ratelock.store import StoredBudget
+from jfe_cni.ratelock.store import Spent, StoredBudget
 
 # Kept at least, whatever the budget: so that a budget that is set later finds what it needs.
 LEAST_KEPT = 1_000
@@ -71,3 +72,16 @@ class History:
         if self.admitted - self.pruned < kept + PRUNED_TOGETHER:
             return None
         return self.pruned + 1, min(self.admitted - kept, self.pruned + 4 * PRUNED_TOGETHER)
+
+
+def spent(histories: Sequence[History], now: Microseconds) -> Spent | None:
+    """What holds longest of all that is spent."""
+    worst: Spent | None = None
+    for history in histories:
+        budget = history.budget(now)
+        if budget is None:
+            continue
+        room = history.room(budget, now)
+        if room.limit is not None and (worst is None or room.retry_after > worst.retry_after):
+            worst = Spent(history.meter, room.limit, room.retry_after)
+    return worst

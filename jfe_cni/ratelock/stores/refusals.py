@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, insert, select, tuple_, update
 
 from jfe_cni.ratelock.budgets import Meter, Microseconds
 from jfe_cni.ratelock.store import Attempt, OwnerAct, Spent
@@ -57,7 +57,7 @@ def log_refusals(transaction: Transaction, refused: Sequence[Refusal]) -> None:
         else:
             more[each.key] = 0
             new.append(each.key)
-            transaction.append(_entry(each))
+            transaction.append(refusal_entry(each))
     rows = [_columns(key, transaction.now, more.pop(key)) for key in new]
     transaction.write(_INSERT, rows)
     transaction.write(_MORE, [{**_named(key), "counted": count} for key, count in more.items()])
@@ -68,11 +68,11 @@ def log_counted(transaction: Transaction) -> None:
     due = transaction.connection.execute(_DUE, {"until": transaction.now - TOGETHER}).all()
     for row in due:
         if row.more:
-            transaction.append(_counted_entry(row))
+            transaction.append(counted_entry(row.kind, row.name, row.caller, row.since, row.more))
     transaction.write(_DELETE, [_named((row.kind, row.name, row.caller)) for row in due])
 
 
-def _entry(refusal: Refusal) -> OwnerAct:
+def refusal_entry(refusal: Refusal) -> OwnerAct:
     attempt, spent = refusal.attempt, refusal.spent
     said = {
         "operation": attempt.operation,
@@ -82,9 +82,9 @@ def _entry(refusal: Refusal) -> OwnerAct:
     return OwnerAct(attempt.caller, "refused", attempt.secret, json.dumps(said))
 
 
-def _counted_entry(row: Row[Any]) -> OwnerAct:
-    said = {"meter": [row.kind, row.name], "more": row.more, "since": row.since}
-    return OwnerAct(row.caller, "refused", row.name if row.kind == "secret" else "", json.dumps(said))
+def counted_entry(kind: str, name: str, caller: str, since: Microseconds, more: int) -> OwnerAct:
+    said = {"meter": [kind, name], "more": more, "since": since}
+    return OwnerAct(caller, "refused", name if kind == "secret" else "", json.dumps(said))
 
 
 def _meter_words(meter: Meter) -> list[str]:

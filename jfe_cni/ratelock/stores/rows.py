@@ -18,7 +18,7 @@ def budget_text(budget: Budget | None) -> str | None:
     return json.dumps({"limits": limits, "loosening_delay": budget.loosening_delay})
 
 
-def _budget(text: str | None) -> Budget | None:
+def read_budget(text: str | None) -> Budget | None:
     if text is None:
         return None
     read = json.loads(text)
@@ -36,10 +36,10 @@ def budget_columns(stored: StoredBudget | None) -> dict[str, Any]:
 
 
 def stored_budget(row: Row[Any]) -> StoredBudget | None:
-    budget = _budget(row.budget)
+    budget = read_budget(row.budget)
     if budget is None:
         return None
-    return StoredBudget(Meter(row.kind, row.name), budget, _budget(row.pending), row.pending_from)
+    return StoredBudget(Meter(row.kind, row.name), budget, read_budget(row.pending), row.pending_from)
 
 
 def stored_secret(row: Row[Any]) -> StoredSecret:
