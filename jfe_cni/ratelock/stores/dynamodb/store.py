@@ -34,7 +34,7 @@ from jfe_cni.ratelock.stores.secrets import Secrets
 Answer = TypeVar("Answer")
 
 READERS = 8
-_PAGE = 1_000
+_PAGE = 200
 # What an attempt may be held for too long, microseconds; and how many seconds of the start learning it may take.
 _SPREAD: Microseconds = 20_000
 _PATIENCE = 1.5
