@@ -50,13 +50,13 @@ async def run(settings: Settings, extensions: Sequence[Extension] = ()) -> None:
     stop = _stop_signals()
     async with contextlib.AsyncExitStack() as closing:
         closing.enter_context(listening.sole_agent(settings.state_dir))
+        # What the host lacks is told before anything is made, an authority included.
+        tree, nft = CgroupTree.found(), Nft()
         issuer = await _issuer(settings, extensions, stop, logger)
         if issuer is None:
             return
         closing.push_async_callback(issuer.close)
-        tree = CgroupTree.found()
         async with _cgroup_for_upgrader(tree, settings) as cgroup:
-            nft = Nft()
             ground = KernelGround(nft, tree, _upgrader_cgroup(settings))
             await ground.prove_rules_match(settings.packet_mark)
             node = _node(settings, issuer, cgroup, tree, nft, ground, logger)

@@ -67,11 +67,14 @@ for _ in range(turns):
     caller = open_socket(address); caller.settimeout(patience)
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); caller.bind(("", 4444))
     try:
-        # While the last ACK of the turn before is under way, both ends' addresses and ports are taken.
-        while (failure := caller.connect_ex((address, port))) == errno.EADDRNOTAVAIL:
-            time.sleep(0.01)
-        if failure:
-            raise OSError(failure, os.strerror(failure))
+        while True:
+            try:
+                caller.connect((address, port)); break
+            except OSError as error:
+                # While the last ACK of the turn before is under way, both ends' addresses and ports are taken.
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                time.sleep(0.01)
         caller.sendall(message)
         heard = caller.recv(100); told(heard == message and caller.recv(100) == b"")
     except OSError as error:
