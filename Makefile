@@ -65,7 +65,7 @@ build: .venv/stamp
 packages-demo packages-test packages-bench: packages-%:
 	@dev/system-packages $*
 
-go-programs:
+go-programs: .venv/stamp
 	@dev/as-caller dev/go-programs
 
 lock:
