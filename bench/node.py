@@ -51,6 +51,8 @@ class Node:
         self._agent = await self._programs.start(
             self._host,
             f"agent {next(self._numbers)} of {self._host.name}",
+            # Compiled once, as an installed package is; nothing of it in the checkout.
+            *("env", "-u", "PYTHONDONTWRITEBYTECODE", f"PYTHONPYCACHEPREFIX={self._host.folder / 'compiled'}"),
             *(sys.executable, "-m", "jfe_cni.cli.main", "agent", "--on-exit", "remove"),
             *("--state-dir", str(state), "--socket", str(self._host.socket), "--node", self._host.name),
             *("--trust-domain", TRUST_DOMAIN),
