@@ -25,6 +25,7 @@ from jfe_cni.agent.undoing import to_its_end
 from jfe_cni.agent.workload import Event, Workload
 from jfe_cni.errors import JfeError, UpgraderError
 from jfe_cni.kernel.cgroups import NFT_ROOT
+from jfe_cni.kernel.cover import Prepared
 from jfe_cni.kernel.ground import KernelGround
 from jfe_cni.rules.model import ConnectionTuple
 
@@ -67,8 +68,8 @@ class Enroller:
                 undo.push_async_callback(self._undone, "directory", record, lambda: self._withdraw(record))
                 self._roster.advance(record, Event.PROVEN)
                 await self._announcement.announce()
-                if container is None or container.ran_bare:
-                    # A container that has just been made has no process yet; upkeep looks once it has.
+                if not _new(container):
+                    # Upkeep looks once it has a process.
                     (record.hazards,) = await asyncio.to_thread(hazards, [record])
             # Nothing is waited for from here on: a caller that goes away before the answer has had all of it undone.
         except BaseException:
@@ -119,12 +120,26 @@ class Enroller:
 
     async def _cover(self, record: Record, undo: contextlib.AsyncExitStack) -> None:
         workload = record.workload
+        survey = await self._ground.survey(record.namespace)
         # Before anything is to be undone: the undoing would take the other's rules.
-        await self._installation.refuse_anothers(record)
-        record.workload = dataclasses.replace(workload, addresses=await self._ground.addresses(record.namespace))
+        self._installation.refuse_anothers(record, survey.enrolled_as)
+        record.workload = dataclasses.replace(workload, addresses=survey.addresses)
         undo.push_async_callback(self._undone, "upgrader", record, lambda: self._forget(record))
-        await self._issuance.give(record, await self._supervisor.control())
-        open_now = await self._ground.connections(record.namespace, workload.cgroup_number)
+        undo.push_async_callback(self._undone, "rules", record, lambda: self._uninstall(record))
+        control = await self._supervisor.control()
+        # At once: the upgrader is waited for in the meantime.
+        preparing = asyncio.create_task(self._installation.prepare(record))
+        try:
+            await self._issuance.give(record, control)
+        except BaseException:
+            preparing.cancel()
+            # Whoever undoes what it has done must not be overtaken by it.
+            await to_its_end(_settled(preparing))
+            raise
+        prepared = await preparing
+        open_now: frozenset[ConnectionTuple] = frozenset()
+        if not (survey.silent and _new(workload.container)):
+            open_now = await self._ground.connections(record.namespace, workload.cgroup_number)
         if workload.mode == "permissive":
             record.workload = dataclasses.replace(record.workload, bare=tuple(sorted(open_now, key=str)))
         else:
@@ -132,8 +147,7 @@ class Enroller:
             # peers would never hear of the end.
             await self._end(record, open_now)
         record.workload = await with_listeners(self._ground, record)
-        undo.push_async_callback(self._undone, "rules", record, lambda: self._uninstall(record))
-        await self._installation.install(record)
+        await self._installation.install(record, prepared)
         if workload.mode == "strict":
             # What was opened meanwhile can't say a word any more, and should know it.
             left = await self._ground.connections(record.namespace, workload.cgroup_number)
@@ -183,6 +197,16 @@ async def with_listeners(ground: KernelGround, record: Record) -> Workload:
         record.namespace, workload.cgroup_number, str(NFT_ROOT / workload.cgroup.path)
     )
     return dataclasses.replace(workload, listener_ports=tuple(sorted(own | lent)), lent_ports=tuple(sorted(lent)))
+
+
+async def _settled(task: asyncio.Task[Prepared | None]) -> None:
+    """What it failed of is told by what made it unwanted."""
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _new(container: Container | None) -> bool:
+    """Made just now: its runtime starts no process in it before it is covered."""
+    return container is not None and not container.ran_bare
 
 
 def _named(record: Record) -> dict[str, object]:

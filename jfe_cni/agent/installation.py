@@ -12,7 +12,7 @@ from jfe_cni.agent.passed import PassedTraffic
 from jfe_cni.agent.roster import Record, Roster
 from jfe_cni.agent.workload import State, Workload
 from jfe_cni.errors import ConflictError, KernelError, NamespaceGone
-from jfe_cni.kernel.cover import Cover
+from jfe_cni.kernel.cover import Cover, Prepared
 from jfe_cni.kernel.ground import KernelGround
 from jfe_cni.rules import namespace
 from jfe_cni.rules.host import host_ruleset
@@ -44,13 +44,12 @@ class Installation:
         # Whose each lent port is, as of the table that was loaded last.
         self._holders: dict[int, str] = {}
 
-    async def refuse_anothers(self, record: Record) -> None:
+    def refuse_anothers(self, record: Record, other: str | None) -> None:
         """For a workload that is enrolled for the first time. Raises ConflictError where its namespace has rules of
-        another: two agents would take each other's for changed, and mend in turn. What a killed agent left of the same
-        workload is taken over."""
+        another (`Survey.enrolled_as`): two agents would take each other's for changed, and mend in turn. What a killed
+        agent left of the same workload is taken over."""
         if record.workload.shape == "host":
             return
-        other = await self._cover.enrolled_as(record.namespace)
         if other is not None and other != record.workload.id:
             raise ConflictError(
                 f"{record.namespace.origin} is under cover as {other}, by another agent",
@@ -58,7 +57,14 @@ class Installation:
                 f"nsenter --net={record.namespace.origin} nft delete table {namespace.FAMILY} {namespace.TABLE}",
             )
 
-    async def install(self, record: Record) -> None:
+    async def prepare(self, record: Record) -> Prepared | None:
+        """What can be done of `install` while the upgrader is told of the workload. Raises KernelError, with nothing of
+        it left."""
+        if record.workload.shape == "host":
+            return None
+        return await self._cover.prepare_namespace(record.workload.id, self._mark, record.namespace)
+
+    async def install(self, record: Record, prepared: Prepared | None = None) -> None:
         """Loads the rules and looks that they are there. Raises KernelError, with nothing of the new rules left."""
         if record.workload.shape == "host":
             record.missing = await self._install_host()
@@ -66,7 +72,7 @@ class Installation:
             intent = self._namespace_intent(record.workload)
             if record.workload.state is not State.ENROLLING:
                 await self._passed.read(record)
-            record.missing = await self._cover.install_namespace(intent, record.namespace)
+            record.missing = await self._cover.install_namespace(intent, record.namespace, prepared)
             record.workload = dataclasses.replace(record.workload, proof=self._cover.proof(record.namespace))
             self._passed.began_anew([record])
         record.loaded = True

@@ -36,7 +36,7 @@ class Names:
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request whose sender holds the key and may have the names. Only `check` makes one."""
+    """A request whose sender holds the key and may have the names: one that `check` has seen, or one of one's own."""
 
     key: ec.EllipticCurvePublicKey
     names: Names

@@ -51,6 +51,12 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
+def own(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Leaf:
+    """A certificate that was made here just now, for that key."""
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    return Leaf(pem, key_pem(key), certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
 def load(certificates: str, key: str, bundle: TrustBundle, now: datetime) -> Leaf:
     """A certificate and key given by somebody else, checked. Raises IdentityError: unreadable, not yet valid, expired,
     a key of another certificate, signed by a root that is not trusted."""

@@ -26,8 +26,12 @@ class Root:
     key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     def sign(self, checked: CheckedRequest, now: datetime) -> str:
-        """The certificate for a checked request, as PEM. Raises IdentityError where the root has expired or the id
-        belongs to another trust domain."""
+        """As `certify`, as PEM."""
+        return self.certify(checked, now).public_bytes(Encoding.PEM).decode()
+
+    def certify(self, checked: CheckedRequest, now: datetime) -> x509.Certificate:
+        """The certificate for a checked request. Raises IdentityError where the root has expired or the id belongs to
+        another trust domain."""
         domain = trust_domain_of(self.certificate)
         if checked.names.id.domain != domain:
             raise IdentityError(
@@ -40,8 +44,7 @@ class Root:
                 f"to {self.certificate.not_valid_after_utc:%F %T} UTC",
                 remedy="set the clock right, or rotate the authority: jfe ca rotate",
             )
-        certificate = leaf.sign(leaf.template(checked, self.certificate, now), self.key)
-        return certificate.public_bytes(Encoding.PEM).decode()
+        return leaf.sign(leaf.template(checked, self.certificate, now), self.key)
 
 
 def trust_domain_of(certificate: x509.Certificate) -> TrustDomain | None:

@@ -14,7 +14,8 @@ from jfe_cni.kernel.cgroups import NFT_ROOT
 from jfe_cni.kernel.forms import Forms
 from jfe_cni.kernel.loading import Loader
 from jfe_cni.kernel.namespace import Namespace, NamespaceIdentity, run_inside
-from jfe_cni.kernel.nft import WORKLOAD_WORDS, Nft, Run
+from jfe_cni.kernel.nft import Nft, Run
+from jfe_cni.kernel.survey import enrolled_as
 from jfe_cni.kernel.tables import TableState
 from jfe_cni.rules import host, namespace
 from jfe_cni.rules.model import Former, HostIntent, Mark, NamespaceIntent, Proof, Ruleset
@@ -37,6 +38,17 @@ class _Loaded:
     state: TableState
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """`former`: what the namespace was like before anything of ours. `recorded`: the generation in which its table has
+    nothing but the record of that; None: there was a table of ours before. `routed`: all of the policy routing is new,
+    so that nothing of it can be another's."""
+
+    former: Former
+    recorded: int | None
+    routed: bool
+
+
 @dataclass
 class _Beginning:
     """What an installation that is under way has found: `new`, nothing of ours was there before."""
@@ -55,18 +67,29 @@ class Cover:
 
     async def enrolled_as(self, where: Namespace) -> str | None:
         """The workload that the namespace's table is tagged with, be it whole or a mere record of what was before."""
-        comment = await run_inside(where, partial(tables.comment, namespace.FAMILY, namespace.TABLE))
-        found = None if comment is None else WORKLOAD_WORDS.match(comment)
-        return None if found is None else found.group(1)
+        return await run_inside(where, enrolled_as)
 
-    async def install_namespace(self, intent: NamespaceIntent, where: Namespace) -> tuple[str, ...]:
+    async def prepare_namespace(self, workload: str, mark: Mark, where: Namespace) -> Prepared:
+        """All of `install_namespace` but the rules, and nothing that has an effect without them: it can be done while
+        their ports are not known yet."""
+        beginning = _Beginning()
+        try:
+            return await run_inside(where, partial(_prepare, workload, mark, beginning))
+        except (JfeError, asyncio.CancelledError):
+            if beginning.new:
+                await asyncio.shield(self.remove_namespace(where, mark))
+            raise
+
+    async def install_namespace(
+        self, intent: NamespaceIntent, where: Namespace, prepared: Prepared | None = None
+    ) -> tuple[str, ...]:
         """Rules, policy routing and sysctls of one workload; replaces what an earlier intent left there. What is not as
         it should be afterwards, in words.
 
         Where there was an earlier one and the new one fails, the earlier one is still whole."""
         beginning, run = _Beginning(), self._nft.run()
         try:
-            install = partial(_install_namespace, intent, self._loader, run, beginning)
+            install = partial(_install_namespace, intent, prepared, self._loader, run, beginning)
             loaded, amiss = await run_inside(where, install, run.end)
         except (JfeError, asyncio.CancelledError):
             if beginning.new:
@@ -147,26 +170,32 @@ class Cover:
 # What follows runs on a thread that has entered the namespace: one visit for each of the methods above.
 
 
-def _install_namespace(
-    intent: NamespaceIntent, loader: Loader, run: Run, beginning: _Beginning
-) -> tuple[_Loaded, tuple[str, ...]]:
-    former = _former()
-    recorded = None
+def _prepare(workload: str, mark: Mark, beginning: _Beginning) -> Prepared:
+    former, recorded = _former(), None
     if former is None:
         beginning.new = True
         former = sysctl.read_former(loopback_up=routing.loopback_up())
-        recorded = _record(namespace.record(intent.workload, former))
+        recorded = _record(namespace.record(workload, former))
     sysctl.set_all()
     # A route needs its device up, and all that is marked goes over the loopback.
     routing.set_loopback(up=True)
-    routing.ensure(intent.mark)
-    ruleset = namespace.namespace_ruleset(intent, former)
-    if recorded is None or intent.bare:
+    return Prepared(former, recorded, routed=routing.ensure(mark))
+
+
+def _install_namespace(
+    intent: NamespaceIntent, prepared: Prepared | None, loader: Loader, run: Run, beginning: _Beginning
+) -> tuple[_Loaded, tuple[str, ...]]:
+    ready = prepared or _prepare(intent.workload, intent.mark, beginning)
+    beginning.new = ready.recorded is not None
+    ruleset = namespace.namespace_ruleset(intent, ready.former)
+    if ready.recorded is None or intent.bare:
         # A form of bare connections would serve nobody else.
-        state = loader.load(ruleset, run, recorded)
+        state = loader.load(ruleset, run, ready.recorded)
     else:
-        state = loader.fill(ruleset, run, recorded, intent.exemption)
-    return _Loaded(_digest(ruleset), state), _namespace_amiss(intent.mark)
+        state = loader.fill(ruleset, run, ready.recorded, intent.exemption)
+    # What the kernel has just taken need not be asked for again: that is a tenth of an installation.
+    amiss = () if ready.routed else _namespace_amiss(intent.mark)
+    return _Loaded(_digest(ruleset), state), amiss
 
 
 def _record(comment: str) -> int:

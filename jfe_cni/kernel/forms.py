@@ -91,13 +91,14 @@ _OWN = {
 """The attributes by which two tables of one content differ. linux/netfilter/nf_tables.h, as all numbers here."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Form:
     """`changes` make the content of a table (bodies without struct nfgenmsg); `content`: the digest of what they must
-    make, in hexadecimal."""
+    make, in hexadecimal. `made`: the digest (`TableState.inner`) of what they have made, once that was compared."""
 
     changes: tuple[Change, ...]
     content: str
+    made: str | None = None
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Form:

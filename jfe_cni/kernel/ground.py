@@ -15,6 +15,7 @@ from jfe_cni.kernel.counters import counters
 from jfe_cni.kernel.namespace import Namespace, run_inside
 from jfe_cni.kernel.nft import Nft
 from jfe_cni.kernel.prove import prove_rules_match
+from jfe_cni.kernel.survey import Survey, survey
 from jfe_cni.rules import host as host_rules
 from jfe_cni.rules import namespace as namespace_rules
 from jfe_cni.rules import passed
@@ -33,6 +34,10 @@ class KernelGround:
     async def prove_rules_match(self, mark: Mark) -> None:
         """By a probe in a throw-away namespace. Raises RuleMatchError where rules load and do not match."""
         await prove_rules_match(self._nft, self._tree, self._upgrader, mark)
+
+    async def survey(self, namespace: Namespace) -> Survey:
+        """What it is like before it is touched."""
+        return await survey(namespace)
 
     async def addresses(self, namespace: Namespace) -> frozenset[IPv4Address | IPv6Address]:
         """Global unicast addresses of all devices but the loopback."""

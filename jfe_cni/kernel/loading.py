@@ -78,11 +78,16 @@ def _put(form: Form, ruleset: Ruleset, empty: int) -> tuple[TableState | None, b
         tables.add(ruleset.family, form.changes, empty)
     except JfeError:
         return None, tables.generation() == empty
+    state = tables.state(ruleset.family, ruleset.table) if form.made is not None else None
+    if state is not None and state.generation == empty + 1 and state.inner == form.made:
+        # Numbers are given within a table, and its own number is no part of this: what is the same is the same whole.
+        return state, False
     state, parts = tables.read(ruleset.family, ruleset.table)
     if state is None or state.generation != empty + 1:
         return None, False
     if state.digest == tables.CHANGED or content(parts) != form.content:
         return None, True
+    form.made = state.inner
     return state, False
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from jfe_cni.errors import HostError, KernelError
@@ -40,21 +41,23 @@ def families() -> list[socket.AddressFamily]:
     return [socket.AF_INET, *([socket.AF_INET6] if _ipv6_there() else [])]
 
 
-def ensure(mark: Mark) -> None:
-    """Rule and routes, those that are missing. The rule comes last, for it takes effect with the first route."""
+def ensure(mark: Mark) -> bool:
+    """Rule and routes, those that are missing. The rule comes last, for it takes effect with the first route. True: the
+    kernel has taken all of them now, and none was there before.
+
+    Nobody looks first what is there: to add it takes one answer, to read it a dump."""
     with _asking("policy routing") as netlink:
         links = _with_address(netlink)
+        new = True
         for family in families():
-            for kind, link in sorted(_wanted(links[family]) - _routes(netlink, family, mark), reverse=True):
-                with _accepted(errno.EEXIST):
-                    rtnetlink.add_route(netlink, family, _route(family, mark, kind, link))
-            if not _rules(netlink, family, mark):
-                with _accepted(errno.EEXIST):
-                    rtnetlink.add_rule(netlink, family, _rule(mark, PREFERENCE))
+            for kind, link in sorted(_wanted(links[family]), reverse=True):
+                new &= _added(partial(rtnetlink.add_route, netlink, family, _route(family, mark, kind, link)))
+            new &= _added(partial(rtnetlink.add_rule, netlink, family, _rule(mark, PREFERENCE)))
+    return new
 
 
 def amiss(mark: Mark) -> tuple[str, ...]:
-    """What `ensure` would add, in words."""
+    """What is not there of what `ensure` adds, in words."""
     found = []
     with _asking("policy routing") as netlink:
         links = _with_address(netlink)
@@ -155,6 +158,17 @@ def _route(family: socket.AddressFamily, mark: Mark, kind: int, link: int) -> Ro
     # IPv4 demands RT_SCOPE_HOST of a local route.
     scope = RT_SCOPE_UNIVERSE if ipv6 else RT_SCOPE_HOST
     return Route(mark.table, kind, link, LOCAL_METRIC + link, PROTOCOL, scope)
+
+
+def _added(add: Callable[[], None]) -> bool:
+    """Whether it was not there before."""
+    try:
+        add()
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -83,10 +83,11 @@ def connections(cgroups: Collection[int] | None = None) -> frozenset[ConnectionT
 def _nothing_but_listeners() -> bool:
     """The kernel looks for a namespace's connections among all of the host's, a millisecond's work; how many sockets a
     namespace has it knows (`inuse` of proc(5)'s sockstat: those that listen or have a connection)."""
-    return _in_use() == len(sockets([LISTEN]))
+    return in_use() == len(sockets([LISTEN]))
 
 
-def _in_use() -> int:
+def in_use() -> int:
+    """How many TCP sockets of the calling thread's namespace listen or are connected; 0 costs no more than any."""
     count = 0
     for name, protocol in (("sockstat", "TCP:"), ("sockstat6", "TCP6:")):
         path = Path("/proc/thread-self/net", name)

@@ -87,10 +87,11 @@ what changes by itself."""
 @dataclass(frozen=True)
 class TableState:
     """`generation` changes with each transaction of the namespace (NFTA_GEN_ID): while it is the same, so is all.
-    `digest` is in hexadecimal."""
+    `digest` is in hexadecimal; `inner` is that of what is in the table, without its own name, comment and number."""
 
     generation: int
     digest: str
+    inner: str = CHANGED
 
 
 def comment(family: str, table: str) -> str | None:
@@ -172,14 +173,14 @@ def _read(family: str, table: str, known: TableState | None, parts: list[Part] |
             if found is None:
                 return None
             try:
-                digest = _Reading(netlink, number, table, parts).digest(found)
+                digest, inner = _Reading(netlink, number, table, parts).digests(found)
             except InterruptedError:
                 continue
             except _TooLarge:
                 # What is left of the dump is not read: the conversation ends here.
                 return TableState(now, CHANGED)
             if _generation(netlink) == now:
-                return TableState(now, digest)
+                return TableState(now, digest, inner)
     return TableState(now, CHANGED)
 
 
@@ -198,8 +199,13 @@ class _Reading:
         self._left = LIMIT
         self._parts = parts
 
-    def digest(self, table: bytes) -> str:
-        self._take(GETTABLE, _without(NFTA_TABLE_USE)(table))
+    def digests(self, table: bytes) -> tuple[str, str]:
+        """Of the whole, and of what is in the table."""
+        whole = blake2b(digest_size=DIGEST)
+        own = _without(NFTA_TABLE_USE)(table)
+        whole.update(_framed(GETTABLE, own))
+        if self._parts is not None:
+            self._parts.append((GETTABLE, own))
         for chain in self._read(GETCHAIN):
             # Of all that is asked for, chains alone come from every table of the family (nf_tables_dump_chains).
             if attributes(chain).get(NFTA_NAME_OF_TABLE) == self._table:
@@ -216,7 +222,8 @@ class _Reading:
             self._take(GETOBJ, _object(found))
         for found in self._read(GETFLOWTABLE):
             self._take(GETFLOWTABLE, _without(NFTA_FLOWTABLE_USE)(found))
-        return self._hash.hexdigest()
+        whole.update(self._hash.digest())
+        return whole.hexdigest(), self._hash.hexdigest()
 
     def _elements(self, name: bytes) -> None:
         """In no order that the kernel would keep to: a hash table that grows is put in another one."""
