@@ -1,4 +1,5 @@
 # make demo    the main job, shown in under a minute once built
+# make demo-ratelock    two replicas of ratelock on one PostgreSQL, one killed under load (ARGS=--stay: they stay)
 # make test    the tests, on this machine's kernel, in namespaces of their own
 # make check   formatting, lints, types, import contracts, file sizes
 # make bench   against haproxy and plaintext (ONLY=name for a part, ARGS="--congestion reno")
@@ -20,7 +21,8 @@ FUZZ := env CUSTOM_LIBFUZZER_PATH=unused/libfuzzer.a
 
 PYTHON_SOURCES := jfe_cni tests dev $(wildcard bench)
 
-.PHONY: help setup demo test test-ratelock check bench lock clean build go-programs packages-demo packages-test packages-bench
+.PHONY: help setup demo demo-ratelock test check bench lock clean build go-programs
+.PHONY: packages-demo packages-ratelock packages-test packages-bench
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -30,15 +32,14 @@ setup: packages-demo packages-test packages-bench build go-programs
 demo: packages-demo build
 	@dev/as-root .venv/bin/jfe demo $(ARGS)
 
+demo-ratelock: packages-ratelock .venv/stamp
+	@dev/as-caller .venv/bin/ratelock demo $(ARGS)
+
 test: packages-demo packages-test build go-programs
 	# Built as the caller, the broker's tests' worker too, and run as root: they make namespaces.
 	dev/as-caller cargo build --locked --package jfe-worker
 	dev/as-caller cargo test --workspace --locked --config "target.'cfg(unix)'.runner = ['$(CURDIR)/dev/as-root']"
 	dev/as-root .venv/bin/python -m pytest $(ARGS)
-
-# The service is being built; when it is whole its tests are part of `test`.
-test-ratelock: packages-demo packages-test build
-	dev/as-root .venv/bin/python -m pytest tests/ratelock tests/e2e/test_ratelock.py tests/cni/test_ratelock.py $(ARGS)
 
 check: .venv/stamp
 	ruff check $(PYTHON_SOURCES)
@@ -62,7 +63,7 @@ build: .venv/stamp
 .venv/stamp: requirements/dev.txt pyproject.toml dev/make-venv | packages-demo
 	dev/as-caller dev/make-venv
 
-packages-demo packages-test packages-bench: packages-%:
+packages-demo packages-ratelock packages-test packages-bench: packages-%:
 	@dev/system-packages $*
 
 go-programs: .venv/stamp

@@ -37,10 +37,10 @@ from sqlalchemy import (
 )
 
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
+from jfe_cni.ratelock.demo import postgresql
 from jfe_cni.ratelock.store import Admitted, Attempt, OwnerAct, Store
 from jfe_cni.ratelock.stores import open_store
 from jfe_cni.ratelock.stores.engines import writer
-from tests.ratelock import postgresql
 
 CALLERS = (1, 8, 64)
 DAY = 86_400_000_000

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from jfe_cni.ratelock.demo import postgresql
 from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores import open_store
-from tests.ratelock import postgresql
 from tests.ratelock.cloud import CREDENTIALS, REGION, Cloud, cloud
 from tests.ratelock.hands import Hands
 from tests.ratelock.served import Served, served

@@ -12,8 +12,8 @@ import pytest
 from jfe_cni.ratelock import AsyncClient, structured_log
 from jfe_cni.ratelock.api import problems
 from jfe_cni.ratelock.api.health import KEPT_SECONDS, Readiness
+from jfe_cni.ratelock.demo import postgresql
 from jfe_cni.ratelock.faults import BudgetSpent, StoreError, Unauthenticated
-from tests.ratelock import postgresql
 from tests.ratelock.served import OWNER, Served, served
 
 SECRETS = ("hunter2", "4111-1111", "wrong-guess", "bWVzc2FnZQ")

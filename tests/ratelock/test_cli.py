@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ratelock import postgresql
+from jfe_cni.ratelock.demo import postgresql
 from tests.ratelock.process import PROGRAM, ROOT, Dev, dev_service
 
 CHEAP = {"RATELOCK_PASSWORD_MEMORY": "32", "RATELOCK_PASSWORD_ITERATIONS": "1", "RATELOCK_PASSWORD_LANES": "1"}

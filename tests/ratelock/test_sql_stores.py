@@ -17,6 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Engine, MetaData, Table, Text, func, make_url, select, update
 
 from jfe_cni.errors import RequestError
+from jfe_cni.ratelock.demo import postgresql
 from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted, OwnerAct, Store, StoredSecret
@@ -25,7 +26,6 @@ from jfe_cni.ratelock.stores.engines import reader, writer
 from jfe_cni.ratelock.stores.history import LEAST_KEPT, PRUNED_TOGETHER
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.upgrade import NEWEST, upgrade
-from tests.ratelock import postgresql
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget, eventually, secret
 from tests.ratelock.hands import Hands
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import JSONResponse
@@ -19,7 +19,9 @@ router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
 Kind = Annotated[Literal["caller", "class", "secret"], Path(description="What the budget counts by.")]
 MeterName = Annotated[Name, Path(description="Of a caller, a class or a secret; slashes may be written as %2F.")]
 
-REMOVAL = responses() | {202: {"model": BudgetAnswer, "description": "It is removed at `pending_from`."}}
+PENDING: dict[int | str, dict[str, Any]] = {
+    202: {"model": BudgetAnswer, "description": "It is removed at `pending_from`."}
+}
 
 
 @router.get("", name="budgets-list", responses=responses())
@@ -40,7 +42,7 @@ async def set_all(new: BudgetModel, owner: CallerGiven, service: ServiceGiven) -
     return await _set(owner, service, Meter("all"), new)
 
 
-@router.delete("/all", name="budget-remove", status_code=204, response_model=None, responses=REMOVAL)
+@router.delete("/all", name="budget-remove", status_code=204, response_model=None, responses=responses() | PENDING)
 async def remove_all(owner: CallerGiven, service: ServiceGiven) -> Response:
     """Of every attempt. A removal loosens: 202 says from when on."""
     return await _remove(owner, service, Meter("all"))
@@ -52,7 +54,8 @@ async def show_one(kind: Kind, name: MeterName, owner: CallerGiven, service: Ser
     return await _show(owner, service, Meter(kind, name))
 
 
-@router.put("/{kind}/{name:path}", name="budget-set", responses=responses(409))
+# A path with a line feed in it meets no route, whatever the method.
+@router.put("/{kind}/{name:path}", name="budget-set", responses=responses(404, 409))
 async def set_one(
     kind: Kind, name: MeterName, new: BudgetModel, owner: CallerGiven, service: ServiceGiven
 ) -> BudgetAnswer:
@@ -60,7 +63,13 @@ async def set_one(
     return await _set(owner, service, Meter(kind, name), new)
 
 
-@router.delete("/{kind}/{name:path}", name="budget-remove", status_code=204, response_model=None, responses=REMOVAL)
+@router.delete(
+    "/{kind}/{name:path}",
+    name="budget-remove",
+    status_code=204,
+    response_model=None,
+    responses=responses(404) | PENDING,
+)
 async def remove_one(kind: Kind, name: MeterName, owner: CallerGiven, service: ServiceGiven) -> Response:
     """Of a caller, a class of secrets, or a secret. A removal loosens: 202 says from when on."""
     return await _remove(owner, service, Meter(kind, name))

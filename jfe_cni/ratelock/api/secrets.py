@@ -32,7 +32,7 @@ async def list_secrets(owner: CallerGiven, service: ServiceGiven) -> SecretsAnsw
     return SecretsAnswer(secrets=answers)
 
 
-@router.put("/{name:path}", name="secret-add", status_code=201, responses=responses(409))
+@router.put("/{name:path}", name="secret-add", status_code=201, responses=responses(404, 409))
 async def add(name: SecretName, new: NewSecret, owner: CallerGiven, service: ServiceGiven) -> SecretAnswer:
     """A new secret; 409 where the name is taken, for whoever replaces one must remove it first. A key is made here and
     leaves never."""

@@ -13,6 +13,7 @@ from jfe_cni.ratelock.cli.bench import bench
 from jfe_cni.ratelock.cli.budget import budget
 from jfe_cni.ratelock.cli.ca import ca
 from jfe_cni.ratelock.cli.check import check
+from jfe_cni.ratelock.cli.demo import demo
 from jfe_cni.ratelock.cli.function import function
 from jfe_cni.ratelock.cli.log import log
 from jfe_cni.ratelock.cli.release import release
@@ -40,7 +41,7 @@ def ratelock() -> None:
     """
 
 
-for _verb in (serve, add, check, release, budget, token, ca, log, function, bench):
+for _verb in (serve, add, check, release, budget, token, ca, log, function, bench, demo):
     ratelock.add_command(_verb)
 
 

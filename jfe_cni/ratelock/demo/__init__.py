@@ -1,0 +1,1 @@
+"""Two replicas on one PostgreSQL, on this host and for a while: `ratelock demo`."""
