@@ -20,6 +20,8 @@ FENCE = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NOT_RUN = {
     "make demo": "tests/e2e/test_demo.py runs what it runs",
     "make test": "is what runs this test",
+    "make demo-ratelock": "tests/ratelock/test_demo.py runs what it runs",
+    "ratelock demo": "tests/ratelock/test_demo.py",
     "make check": "runs beside this test in .ci/run",
     "make setup": "has been run before this test",
     "jfe run": "tests/e2e/test_run.py",
