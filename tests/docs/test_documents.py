@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
-NAMED_TEST = re.compile(r"`((?:unit|golden|kernel|interop|e2e|docs|cni|cri|ratelock|upgrader)/[\w/]+\.(?:py|rs))(?:::(\w+))?`")
+NAMED_TEST = re.compile(
+    r"`((?:unit|golden|kernel|interop|e2e|docs|cni|cri|ratelock|upgrader)/[\w/]+\.(?:py|rs))(?:::(\w+))?`"
+)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

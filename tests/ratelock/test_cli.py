@@ -208,3 +208,29 @@ def test_bench_measures_every_operation_beside_the_plain_transaction(tmp_path: P
     over_http = [("plain, HTTP" if name == "plain" else name, callers) for name, callers in once]
     assert figures == (once + over_http) * 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_is_rotated_beside_the_running_service(tmp_path: Path) -> None:
+    """The four steps of docs/ratelock.md, by flags and environment; a replica of each step answers."""
+    folder, former, new = tmp_path / "kept", tmp_path / "kept" / "key", tmp_path / "new"
+    store = {"RATELOCK_STORE": f"sqlite:///{folder / 'store.db'}"}
+    with dev_service(tmp_path, "--folder", str(folder), RATELOCK_FORMER_KEYS=f"file:{new}", **CHEAP) as dev:
+        assert dev.run("add", "alice", "--stdin", given="right\n").returncode == 0
+    both = CHEAP | {"RATELOCK_KEY": f"file:{new}", "RATELOCK_FORMER_KEYS": f"file:{former}"}
+    with dev_service(tmp_path, "--folder", str(folder), "--key", f"file:{new}", **both) as dev:
+        assert dev.run("check", "alice", "--stdin", given="right\n").stdout == "true\n"
+        assert dev.run("reseal", **store, **both).stdout == "2 sealed anew\n"
+        assert dev.run("reseal", **store, **both).stdout == "0 sealed anew\n"
+        assert dev.run("check", "alice", "--stdin", given="right\n").stdout == "true\n"
+        assert "host" in dev.run("log", "tail").stdout
+    former.unlink()
+    alone = CHEAP | {"RATELOCK_KEY": f"file:{new}"}
+    with dev_service(tmp_path, "--folder", str(folder), "--key", f"file:{new}", **alone) as dev:
+        assert dev.run("check", "alice", "--stdin", given="right\n").stdout == "true\n"
+
+
+def test_what_a_password_costs_is_measured_and_never_less_than_recommended() -> None:
+    done = subprocess.run(
+        [*PROGRAM, "calibrate", "--milliseconds", "1"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+    assert done.stdout == "password_memory = 65536\npassword_iterations = 3\npassword_lanes = 4\n"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +32,28 @@ RECORD, KEY = "bench/record", "bench/key"
 Ask = Callable[[int], Awaitable[object]]
 
 
-@dataclass(frozen=True)
-class Figures:
-    """A second; milliseconds."""
+# In short turns, one after another: what else the machine does lasts longer than one of them.
+ROUNDS = 5
 
-    rate: float
-    p50: float
-    p99: float
+
+@dataclass
+class Figures:
+    """`rates`: a second, of each round; `times`: seconds of each answer."""
+
+    rates: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    def milliseconds(self, part: float) -> float:
+        """What `part` of the answers took at most."""
+        return sorted(self.times)[int(part * (len(self.times) - 1))] * 1e3
+
+    def part_of(self, limit: Figures) -> float:
+        """Round by round."""
+        return statistics.median(rate / other for rate, other in zip(self.rates, limit.rates, strict=True))
 
 
 @click.command()
@@ -73,15 +89,20 @@ async def _bench(store: str, folder: Path, seconds: float) -> None:
 
 
 async def _table(asks: dict[str, Ask], callers: int, seconds: float) -> None:
-    limit = None
-    for name, ask in asks.items():
-        found = await measured(ask, callers, seconds)
-        limit = limit or found.rate
-        part = found.rate / limit
-        click.echo(f"{name:12}{callers:8}{found.rate:10.0f}{found.p50:9.2f}{found.p99:9.2f}{part:10.2f}")
+    """The first of them is the limit."""
+    found = {name: Figures() for name in asks}
+    for number in range(ROUNDS):
+        for name in asks if number % 2 else reversed(asks):
+            await measure(asks[name], callers, seconds / ROUNDS, found[name])
+    limit = next(iter(found.values()))
+    for name, each in found.items():
+        click.echo(
+            f"{name:12}{callers:8}{each.rate:10.0f}{each.milliseconds(0.5):9.2f}{each.milliseconds(0.99):9.2f}"
+            f"{each.part_of(limit):10.2f}"
+        )
 
 
-async def measured(ask: Ask, callers: int, seconds: float) -> Figures:
+async def measure(ask: Ask, callers: int, seconds: float, figures: Figures) -> None:
     """Each caller asks again as soon as it is answered."""
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -96,9 +117,8 @@ async def measured(ask: Ask, callers: int, seconds: float) -> Figures:
 
     started = time.perf_counter()
     await asyncio.gather(*(go_on(caller) for caller in range(callers)))
-    took = time.perf_counter() - started
-    times.sort()
-    return Figures(len(times) / took, times[len(times) // 2] * 1e3, times[int(len(times) * 0.99)] * 1e3)
+    figures.rates.append(len(times) / (time.perf_counter() - started))
+    figures.times += times
 
 
 @contextlib.asynccontextmanager

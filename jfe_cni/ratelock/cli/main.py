@@ -12,11 +12,13 @@ from jfe_cni.ratelock.cli.add import add
 from jfe_cni.ratelock.cli.bench import bench
 from jfe_cni.ratelock.cli.budget import budget
 from jfe_cni.ratelock.cli.ca import ca
+from jfe_cni.ratelock.cli.calibrate import calibrate
 from jfe_cni.ratelock.cli.check import check
 from jfe_cni.ratelock.cli.demo import demo
 from jfe_cni.ratelock.cli.function import function
 from jfe_cni.ratelock.cli.log import log
 from jfe_cni.ratelock.cli.release import release
+from jfe_cni.ratelock.cli.reseal import reseal
 from jfe_cni.ratelock.cli.serve import serve
 from jfe_cni.ratelock.cli.token import token
 from jfe_cni.ratelock.faults import BudgetSpent
@@ -41,7 +43,7 @@ def ratelock() -> None:
     """
 
 
-for _verb in (serve, add, check, release, budget, token, ca, log, function, bench, demo):
+for _verb in (serve, add, check, release, budget, token, ca, log, reseal, calibrate, function, bench, demo):
     ratelock.add_command(_verb)
 
 
