@@ -9,6 +9,7 @@ import logging
 from jfe_cni.agent.attachment import Attachment, Container
 from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.examination import Examination
+from jfe_cni.agent.installation import Installation
 from jfe_cni.agent.issuance import Issuance
 from jfe_cni.agent.log import fields
 from jfe_cni.agent.objects import Enrolment
@@ -31,6 +32,7 @@ class Attachments:
         roster: Roster,
         enroller: Enroller,
         examination: Examination,
+        installation: Installation,
         issuance: Issuance,
         supervisor: Supervisor,
         upkeep: Upkeep,
@@ -39,6 +41,7 @@ class Attachments:
         self._roster = roster
         self._enroller = enroller
         self._examination = examination
+        self._installation = installation
         self._issuance = issuance
         self._supervisor = supervisor
         self._upkeep = upkeep
@@ -131,7 +134,9 @@ class Attachments:
             record.workload = dataclasses.replace(workload, container=more)
             try:
                 self._roster.save()
-                # Its certificate names the new interface's addresses before anybody may use them.
+                # The new interface has its routes, and its addresses are named by the certificate, before anybody may
+                # use them: the watch of the namespace would see to it some moments later.
+                await self._installation.prepare(record)
                 record.stirred = True
                 await self._upkeep.refresh(record)
                 unnamed = await self._examination.certificate_amiss(record)

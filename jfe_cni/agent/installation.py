@@ -58,8 +58,8 @@ class Installation:
             )
 
     async def prepare(self, record: Record) -> Prepared | None:
-        """What can be done of `install` while the upgrader is told of the workload. Raises KernelError, with nothing of
-        it left."""
+        """What can be done of `install` while the upgrader is told of the workload; for one that has its rules, what a
+        new device needs. Raises KernelError, with nothing of it left that was not there before."""
         if record.workload.shape == "host":
             return None
         return await self._cover.prepare_namespace(record.workload.id, self._mark, record.namespace)

@@ -131,6 +131,7 @@ class Node:
             roster=self._roster,
             enroller=self._enroller,
             examination=Examination(ground, self._installation, self._issuance),
+            installation=self._installation,
             issuance=self._issuance,
             supervisor=self._supervisor,
             upkeep=self._upkeep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def pod(stage: Stage, node: Host) -> Iterator[Place]:
         yield made
     finally:
         made.stop_all()
+        # The kernel removes a namespace's devices some time after it; the next pod's has the same name.
+        subprocess.run(["ip", "-n", node.name, "link", "delete", OUTSIDE], check=False, capture_output=True)
         for place in others:
             ip("-n", place.name, "route", "flush", "198.18.8.0/24")
             ip("-n", place.name, "-6", "route", "flush", "fd00:8::/64")
