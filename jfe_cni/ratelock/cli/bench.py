@@ -61,8 +61,8 @@ class Figures:
 @click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True, help="For each figure.")
 def bench(stores: tuple[str, ...], seconds: float) -> None:
     """Measure how many records a second are released and messages signed, for 1, 8 and 64 callers, and what part that
-    is of the plain counting transaction of the same store: here, and over HTTP beside a path of the same server that
-    does the plain transaction alone. All is durable when it is answered.
+    is of the plain counting transaction of the same store: here, and over HTTP beside a path of the same service that
+    does the plain transaction alone. All is durable when it is answered; callers and service are one process.
     """
     with tempfile.TemporaryDirectory(prefix="ratelock-bench-", dir=".") as folder:
         for store in (f"sqlite:///{Path(folder).absolute()}/store.db", *stores):
@@ -152,25 +152,26 @@ async def _prepared(settings: Settings) -> AsyncIterator[Assembled]:
 
 @contextlib.asynccontextmanager
 async def _over_http(assembled: Assembled, settings: Settings, plain: PlainCount) -> AsyncIterator[dict[str, Ask]]:
-    """The service, and in front of it the one path that counts plainly."""
-    from starlette.responses import JSONResponse
-    from starlette.types import Receive, Scope, Send
-
+    """The service, and one path more that counts plainly: a route like the others, behind the same bounds, for a caller
+    with the same token. What it costs to be asked by HTTP is in both."""
     from jfe_cni.ratelock import server
-    from jfe_cni.ratelock.api.app import application
+    from jfe_cni.ratelock.api.app import routed
+    from jfe_cni.ratelock.api.authentication import Authentication, Identities
+    from jfe_cni.ratelock.api.boundary import Boundary
     from jfe_cni.ratelock.api.health import Readiness
+    from jfe_cni.ratelock.api.metrics import Metrics
     from jfe_cni.ratelock.client import AsyncClient
     from jfe_cni.ratelock.exchange import Call
 
-    served = application(assembled.service, settings, readiness=Readiness(assembled.ready))
+    metrics = Metrics()
+    routes = routed(assembled.service, Readiness(assembled.ready), metrics)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("path", "").startswith("/plain/"):
-            await plain.count(int(scope["path"].removeprefix("/plain/")))
-            await JSONResponse({})(scope, receive, send)
-        else:
-            await served(scope, receive, send)
+    @routes.post("/plain/{caller}")
+    async def count(caller: int) -> dict[str, str]:
+        await plain.count(caller)
+        return {}
 
+    app = Boundary(routes, Authentication(assembled.service, Identities()), metrics, settings)
     token = await assembled.service.make_token(
         OWNER, CALLER.identity, "caller", frozenset({"release", "sign"}), ("bench/*",), 3600
     )
