@@ -15,7 +15,8 @@ from tests.ratelock.hands import Hands
 from tests.ratelock.served import Served, served
 
 # A further store: its name, and a fixture `<name>_url` that gives the URL of an empty one.
-STORES = ["sqlite", "postgresql", "dynamodb"]
+SQL_STORES = ["sqlite", "postgresql"]
+STORES = [*SQL_STORES, "dynamodb"]
 
 
 @pytest.fixture(params=STORES)

@@ -22,12 +22,19 @@ from jfe_cni.ratelock.stores.engines import reader, writer
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.upgrade import upgrade
 from tests.ratelock.attempts import attempt, budget, secret
+from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.hands import Hands
 
 # More than the longest of what is tried has.
 MOST_STATEMENTS = 40
 
 _fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(params=SQL_STORES)
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
 
 
 def dying(url: URL, at: int) -> Engine:

@@ -27,11 +27,18 @@ from jfe_cni.ratelock.stores.history import LEAST_KEPT, PRUNED_TOGETHER
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.upgrade import NEWEST, upgrade
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget, eventually, secret
+from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.hands import Hands
 
 pytestmark = pytest.mark.timeout(120)
 
 VERSIONS = Table("alembic_version", MetaData(), Column("version_num", Text))
+
+
+@pytest.fixture(params=SQL_STORES)
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
 
 
 def count(url: str, table: Table) -> int:

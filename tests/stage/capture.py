@@ -19,6 +19,9 @@ from tests.stage.process import Process
 ETHERTYPE = 0x88B5
 BROADCAST = b"\xff" * 6
 SOURCE = b"\x02" + bytes(5)
+# Where each packet is to be seen at once, the kernel keeps room for the largest, 64 KiB, whatever it has: so many packets
+# may wait for tcpdump, 4,096, while others have the processor.
+_RING_KIB = 4096 * 64
 
 
 class Capture:
@@ -44,7 +47,19 @@ class Capture:
         self.stop()
 
     def start(self) -> None:
-        command = ["tcpdump", "-i", self._device, "-s", "0", "-B", "65536", "-U", "--immediate-mode", "-Z", "root"]
+        command = [
+            "tcpdump",
+            "-i",
+            self._device,
+            "-s",
+            "0",
+            "-B",
+            str(_RING_KIB),
+            "-U",
+            "--immediate-mode",
+            "-Z",
+            "root",
+        ]
         self._process = Process(
             self._link.command(*command, "-w", str(self.path), f"({self._filter}) or ether proto {ETHERTYPE:#x}"),
             self.path.with_suffix(".log"),
