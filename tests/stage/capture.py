@@ -19,8 +19,8 @@ from tests.stage.process import Process
 ETHERTYPE = 0x88B5
 BROADCAST = b"\xff" * 6
 SOURCE = b"\x02" + bytes(5)
-# For each packet that is to be seen at once the kernel keeps room for the largest, 64 KiB, whatever its size. So many may
-# wait for tcpdump, 4,096, while others have the processor.
+# For each packet that is to be seen at once the kernel keeps room for the largest, 64 KiB, whatever its size. So many,
+# 4,096, may wait for tcpdump while others have the processor.
 _RING_KIB = 4096 * 64
 
 
