@@ -240,6 +240,32 @@ class Tampered(Forms):
         return super().find(key, tampered)
 
 
+class Kept(Forms):
+    """Gives the one form away that it has found."""
+
+    def find(self, key: str, make: Callable[[], Form]) -> Form | None:
+        self.found = super().find(key, make)
+        return self.found
+
+
+@pytest.mark.parametrize("tamper", [*TAKEN.values()], ids=[*TAKEN])
+async def test_a_form_that_has_made_the_same_is_held_against_it_each_time(
+    first: Namespace, second: Namespace, upgrader: Upgrader, tamper: Tamper
+) -> None:
+    counted, forms = CountedNft(), Kept()
+    cover = Cover(counted, forms)
+    for name in ("w1", "w2"):
+        assert await install_elsewhere(cover, intent_of(upgrader, name)) == ()
+    await cover.install_namespace(intent_of(upgrader, "w3"), first)
+    assert counted.loads == 1
+    assert forms.found is not None
+    assert forms.found.made is not None
+    forms.found.changes = tamper(forms.found.changes)
+    assert await cover.install_namespace(intent_of(upgrader, "w4"), second) == ()
+    assert counted.loads == 2
+    assert await content_in(second) == await content_in(first)
+
+
 @pytest.mark.parametrize("tamper", [*REFUSED.values(), *TAKEN.values()], ids=[*REFUSED, *TAKEN])
 async def test_a_form_that_does_not_make_the_same_is_refused_and_nft_loads(
     pod: Host, peer: Host, first: Namespace, second: Namespace, upgrader: Upgrader, tamper: Tamper
