@@ -36,10 +36,16 @@ class Names:
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request whose sender holds the key and may have the names: one that `check` has seen, or one of one's own."""
+    """A request whose sender holds the key and may have the names. Only `check` and `own` make one."""
 
     key: ec.EllipticCurvePublicKey
     names: Names
+
+
+def own(key: ec.EllipticCurvePrivateKey, names: Names) -> CheckedRequest:
+    """Of whoever has key and authority both: there is nothing to prove. Raises IdentityError: too many addresses."""
+    _refuse_too_many(len(names.addresses))
+    return CheckedRequest(key.public_key(), names)
 
 
 def request(key: ec.EllipticCurvePrivateKey, names: Names) -> str:
@@ -103,9 +109,13 @@ def _names_of(signing_request: x509.CertificateSigningRequest) -> Names:
         raise IdentityError(
             "the request asks for more than one SPIFFE id and addresses", remedy="leave everything else out"
         )
-    if len(addresses) > ADDRESS_LIMIT:
-        raise IdentityError(f"the request names more than {ADDRESS_LIMIT} addresses", remedy="ask for fewer")
+    _refuse_too_many(len(addresses))
     return Names(
         SpiffeId.parse(uris[0]),
         frozenset(a for a in addresses if isinstance(a, ipaddress.IPv4Address | ipaddress.IPv6Address)),
     )
+
+
+def _refuse_too_many(addresses: int) -> None:
+    if addresses > ADDRESS_LIMIT:
+        raise IdentityError(f"the request names more than {ADDRESS_LIMIT} addresses", remedy="ask for fewer")

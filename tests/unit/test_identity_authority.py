@@ -131,6 +131,14 @@ def test_an_identity_of_another_trust_domain_is_not_signed(authority: Authority)
         authority.issue(foreign)
 
 
+def test_more_addresses_than_a_workload_can_have_are_a_fault_here_as_from_elsewhere(authority: Authority) -> None:
+    first = ipaddress.ip_address("10.2.0.0")
+    addresses = [first + number for number in range(csr.ADDRESS_LIMIT + 1)]
+    assert authority.issue(Names(WEB.id, frozenset(addresses[1:])))
+    with pytest.raises(IdentityError, match="more than 256 addresses"):
+        authority.issue(Names(WEB.id, frozenset(addresses)))
+
+
 def test_a_key_never_shows_in_a_repr(authority: Authority) -> None:
     assert "PRIVATE" not in repr(authority.issue(WEB))
 
