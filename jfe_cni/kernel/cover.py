@@ -99,7 +99,7 @@ class Cover:
         return amiss
 
     async def check_namespace(self, intent: NamespaceIntent, where: Namespace) -> tuple[str, ...]:
-        """What is not as `intent` wants it, in words; empty: whole.
+        """What is not as `intent` wants it, in words; empty: whole. Devices that came since get their routes.
 
         An agent that did not load the rules itself has nothing to compare with unless it is told (`believe`)."""
         seen, amiss = await run_inside(where, partial(_check_namespace, intent, self._loaded.get(where.identity)))
@@ -229,12 +229,12 @@ def _install_host(
     beginning.new = tables.comment(host.FAMILY, host.TABLE) is None
     routing.ensure(intent.mark)
     ruleset = host.host_ruleset(intent)
-    return _Loaded(_digest(ruleset), loader.load(ruleset, run)), routing.amiss(intent.mark)
+    return _Loaded(_digest(ruleset), loader.load(ruleset, run)), routing.follow(intent.mark)
 
 
 def _check_host(intent: HostIntent, known: _Loaded | None) -> tuple[_Loaded | None, tuple[str, ...]]:
     seen, amiss = _seen(lambda: host.host_ruleset(intent), known)
-    return seen, (*amiss, *routing.amiss(intent.mark))
+    return seen, (*amiss, *routing.follow(intent.mark))
 
 
 def _remove_host(mark: Mark) -> None:
@@ -266,4 +266,4 @@ def _former() -> Former | None:
 
 
 def _namespace_amiss(mark: Mark) -> tuple[str, ...]:
-    return (*sysctl.amiss(), *routing.amiss(mark))
+    return (*sysctl.amiss(), *routing.follow(mark))

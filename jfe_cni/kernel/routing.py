@@ -56,18 +56,28 @@ def ensure(mark: Mark) -> bool:
     return new
 
 
-def amiss(mark: Mark) -> tuple[str, ...]:
-    """What is not there of what `ensure` adds, in words."""
+def follow(mark: Mark) -> tuple[str, ...]:
+    """What is not there of what `ensure` adds, in words; where that is nothing but routes of devices, they are added
+    and not told of.
+
+    A device that comes up, or gets an address, after the enrolment is nobody's tampering: the kernel gives a link-local
+    address when it gets to it, seconds after the CNI ADD if need be. Until its route is there the device is closed, by
+    `prohibit`; so is one whose route alone was deleted."""
     found = []
     with _asking("policy routing") as netlink:
         links = _with_address(netlink)
+        late = []
         for family in families():
             version = _version(family)
             if not _rules(netlink, family, mark):
                 found.append(f"the {version} policy rule for mark {mark.bit:#x} is missing")
             missing = _wanted(links[family]) - _routes(netlink, family, mark)
-            if missing:
+            if missing & _wanted(set()):
                 found.append(f"{len(missing)} {version} routes of table {mark.table} are missing")
+            late += [(family, _route(family, mark, kind, link)) for kind, link in missing]
+        if not found:
+            for family, route in late:
+                _add_late(netlink, family, route)
     return tuple(found)
 
 
@@ -169,6 +179,12 @@ def _added(add: Callable[[], None]) -> bool:
             raise
         return False
     return True
+
+
+def _add_late(netlink: Netlink, family: socket.AddressFamily, route: Route) -> None:
+    # The device, or its address, may have gone since it was looked at.
+    with _accepted(errno.EEXIST), _accepted(errno.ENODEV), _accepted(errno.ENETDOWN):
+        rtnetlink.add_route(netlink, family, route)
 
 
 @contextmanager

@@ -289,6 +289,25 @@ def test_a_table_that_the_workload_flushed_is_mended_and_its_link_is_open_again(
     assert WORD not in wire.payload()
 
 
+def test_a_device_and_an_address_that_come_after_the_enrolment_get_their_routes_and_raise_no_alarm(
+    node: Node, pod: Host
+) -> None:
+    node.enrol(pod)
+
+    def routed(version: str) -> bool:
+        return "dev late0" in pod.command("ip", version, "route", "show", "table", str(lab.MARK.table))
+
+    pod.command("ip", "link", "add", "late0", "type", "veth", "peer", "name", "late1")
+    # With the kernel's own link-local address, which comes when both are up.
+    for device in ("late0", "late1"):
+        pod.command("ip", "link", "set", device, "up")
+    lab.until(lambda: routed("-6"), "no IPv6 route for a device that came late")
+    pod.command("ip", "address", "add", "198.18.77.1/24", "dev", "late0")
+    lab.until(lambda: routed("-4"), "no IPv4 route for a device that came late")
+    assert node.logged("rules-changed") == []
+    assert node.covered(pod)
+
+
 def test_rules_are_mended_where_the_link_cannot_be_closed_and_that_is_told(node: Node, pod: Host, peer: Host) -> None:
     node.enrol(pod)
     wanted = cover_of(pod)

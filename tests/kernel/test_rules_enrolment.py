@@ -223,20 +223,39 @@ async def test_a_change_of_rules_or_routes_is_told(pod: Host) -> None:
                 await asyncio.wait_for(anext(told), lab.PATIENCE)
 
 
-async def test_a_device_that_comes_later_is_seen_as_missing_and_its_packets_go_nowhere(
+async def test_a_device_without_its_route_sends_nothing_and_gets_one_when_it_is_looked_at(
     pod: Host, peer: Host, upgrader: Upgrader, cover: Cover, wire: Capture
 ) -> None:
     intent = upgrader.intent(upgrader.start(pod))
     with pod.open() as namespace:
         await cover.install_namespace(intent, namespace)
+        routed = _local_routes(pod)
         for version in ("-4", "-6"):
             pod.command("ip", version, "route", "flush", "table", str(MARK.table), "dev", "eth0")
+        assert _local_routes(pod) < routed
         before = "asker.setsockopt(socket.SOL_SOCKET, 25, b'eth0'); asker.settimeout(0.5)"
         assert isinstance(pod.ask(peer.ipv4, 80, SECRET, before=before), str)
         assert SECRET not in wire.payload()
-        assert await cover.check_namespace(intent, namespace) != ()
-        await cover.install_namespace(intent, namespace)
         assert await cover.check_namespace(intent, namespace) == ()
+        assert _local_routes(pod) == routed
+
+
+def _local_routes(pod: Host) -> set[str]:
+    shown = (pod.command("ip", version, "route", "show", "table", str(MARK.table)) for version in ("-4", "-6"))
+    return {f"{number} {line.strip()}" for number, text in enumerate(shown) for line in text.splitlines()}
+
+
+async def test_routes_that_are_missing_with_those_of_every_namespace_are_told_and_not_added(
+    pod: Host, upgrader: Upgrader, cover: Cover
+) -> None:
+    intent = upgrader.intent(ABSENT)
+    with pod.open() as namespace:
+        await cover.install_namespace(intent, namespace)
+        pod.command("ip", "route", "flush", "table", str(MARK.table))
+        pod.command("ip", "-6", "route", "flush", "table", str(MARK.table), "dev", "eth0")
+        left = _local_routes(pod)
+        assert "IPv4 routes" in " ".join(await cover.check_namespace(intent, namespace))
+        assert _local_routes(pod) == left
 
 
 async def test_what_is_ours_is_listed_with_its_workload(pod: Host, upgrader: Upgrader, cover: Cover) -> None:
