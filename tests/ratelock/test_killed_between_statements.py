@@ -64,8 +64,6 @@ def dying(url: URL, at: int) -> Engine:
             connection.cursor_factory = Cursor
 
     event.listen(engine, "connect", watch)
-    if engine.dialect.name == "postgresql":
-        event.listen(engine, "commit", count)
     return engine
 
 

@@ -6,15 +6,16 @@ import asyncio
 import signal
 import sqlite3
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Engine, MetaData, Table, Text, func, make_url, select, update
+from sqlalchemy import Column, MetaData, Table, Text, func, make_url, select, update
 
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.demo import postgresql
@@ -24,8 +25,10 @@ from jfe_cni.ratelock.store import Admitted, OwnerAct, Store, StoredSecret
 from jfe_cni.ratelock.stores import keys, open_store, schema
 from jfe_cni.ratelock.stores.engines import reader, writer
 from jfe_cni.ratelock.stores.history import LEAST_KEPT, PRUNED_TOGETHER
+from jfe_cni.ratelock.stores.sessions import SERVER_TIME, PostgresqlSession, Session, SqliteSession, session
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.upgrade import NEWEST, upgrade
+from jfe_cni.ratelock.stores.written import Written
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget, eventually, secret
 from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.hands import Hands
@@ -39,6 +42,26 @@ VERSIONS = Table("alembic_version", MetaData(), Column("version_num", Text))
 def url(request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue(f"{request.param}_url")
     return found
+
+
+def begin_and_end(url: str) -> int:
+    """The server's time, as the transaction has it."""
+    engine = writer(make_url(url))
+    opened = session(engine)
+    time_of_server = opened.begin().server
+    opened.end()
+    opened.discard()
+    engine.dispose()
+    return time_of_server
+
+
+def wait_until_somebody_waits(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as other:
+        for _ in range(1_000):
+            if other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                return
+            time.sleep(0.01)
+    raise AssertionError("nobody waits for a lock")
 
 
 def count(url: str, table: Table) -> int:
@@ -100,37 +123,50 @@ async def test_an_embedded_database_is_its_owners_alone(sqlite_url: str, tmp_pat
     await store.close()
 
 
-def committed_but_not_heard_of(engine: Engine) -> None:
-    """Once, the connection is lost when COMMIT is done."""
-    _lose(engine, before=engine.dialect.do_commit)
+Commit = Callable[[Session, Written], None]
+Loss = Callable[[Commit, Session, Written], None]
 
 
-def lost_before_the_commit(engine: Engine) -> None:
-    _lose(engine, before=lambda _: None)
+def committed_but_not_heard_of(commit: Commit, session: Session, written: Written) -> None:
+    commit(session, written)
 
 
-def _lose(engine: Engine, before: Callable[[Any], None]) -> None:
-    commit = engine.dialect.do_commit
+def lost_before_the_commit(commit: Commit, session: Session, written: Written) -> None:
+    del commit, session, written
 
-    def lost(connection: Any) -> None:
-        setattr(engine.dialect, "do_commit", commit)  # noqa: B010  # a method
-        before(connection)
-        driver = connection.driver_connection
+
+def session_type(url: str) -> type[Session]:
+    return SqliteSession if url.startswith("sqlite:") else PostgresqlSession
+
+
+def lose_once(
+    patch: pytest.MonkeyPatch, kind: type[Session], before: Callable[[Commit, Session, Written], None]
+) -> None:
+    """The connection is lost: for the next COMMIT alone."""
+    commit = kind.commit
+
+    def lost(session: Session, written: Written) -> None:
+        patch.setattr(kind, "commit", commit)
+        before(commit, session, written)
+        driver = session.connection.connection.driver_connection
+        assert driver is not None
         driver.close()
         words = "server closed the connection unexpectedly"
         raise (sqlite3 if isinstance(driver, sqlite3.Connection) else psycopg).OperationalError(words)
 
-    setattr(engine.dialect, "do_commit", lost)  # noqa: B010
+    patch.setattr(kind, "commit", lost)
 
 
 @pytest.mark.parametrize("lose", [committed_but_not_heard_of, lost_before_the_commit])
-async def test_a_connection_lost_around_the_commit_counts_once(url: str, lose: Callable[[Engine], None]) -> None:
+async def test_a_connection_lost_around_the_commit_counts_once(
+    url: str, lose: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = writer(make_url(url))
     upgrade(engine)
     store = SqlStore(engine, reader(make_url(url)), Hands().clock())
     await admitted(store, "carol", 1)
     for name in ("alice", "dave"):
-        lose(engine)
+        lose_once(monkeypatch, session_type(url), lose)
         verdicts = await asyncio.gather(*(store.admit(attempt(name)) for _ in range(5)))
         assert [isinstance(verdict, Admitted) for verdict in verdicts] == [True, True, True, False, False]
         assert await admitted(store, name, 1) == 0
@@ -147,19 +183,19 @@ async def rival(url: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-async def test_a_commit_that_was_not_done_does_not_hide_what_another_replica_did(url: str, rival: Store) -> None:
-    engine = writer(make_url(url))
-    store = SqlStore(engine, reader(make_url(url)), Hands().clock())
+async def test_a_commit_that_was_not_done_does_not_hide_what_another_replica_did(
+    url: str, rival: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(writer(make_url(url)), reader(make_url(url)), Hands().clock())
     assert await admitted(store, "alice", 1) == 1
-    commit = engine.dialect.do_commit
 
-    def fail(connection: Any) -> None:
+    def fail(session: Session, written: Written) -> None:
         raise sqlite3.DatabaseError("the disk is odd")
 
-    setattr(engine.dialect, "do_commit", fail)  # noqa: B010
-    with pytest.raises(StoreError):
-        await store.admit(attempt("alice"))
-    setattr(engine.dialect, "do_commit", commit)  # noqa: B010
+    with monkeypatch.context() as patch:
+        patch.setattr(session_type(url), "commit", fail)
+        with pytest.raises(StoreError):
+            await store.admit(attempt("alice"))
     assert await admitted(rival, "alice", 1) == 1
     assert await admitted(store, "alice", 3) == 1
     await store.close()
@@ -201,6 +237,21 @@ async def test_a_replica_that_stands_still_in_a_transaction_is_not_waited_for_fo
         assert await admitted(store, "alice", 1) == 1
         still.invalidate()
     await store.close()
+
+
+def test_the_time_is_read_when_the_head_is_held(postgresql_url: str) -> None:
+    """Not when it was asked for: what is counted after a wait would leave its window early by as much."""
+    engine = writer(make_url(postgresql_url))
+    upgrade(engine)
+    with engine.connect() as other:
+        other.execute(select(schema.head).with_for_update())
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(begin_and_end, postgresql_url)
+            wait_until_somebody_waits(postgresql_url)
+            released = other.execute(select(SERVER_TIME)).scalar_one()
+            # Nothing was written: the row is the one that was read before the wait.
+            other.rollback()
+            assert waiting.result(timeout=20) > released
 
 
 async def test_what_no_limit_can_ask_for_again_is_deleted(url: str) -> None:

@@ -49,7 +49,7 @@ def admit(
     for meter, count in touched.items():
         if ranges := found[meter].unknown(now, count):
             unknown[meter] = ranges
-    histories.read(transaction.connection, unknown)
+    histories.read(transaction, unknown)
     batch = _Batch(transaction, known(transaction, attempts))
     verdicts = [
         _decide(batch, attempt, stored[attempt.secret], [found[meter] for meter in each])

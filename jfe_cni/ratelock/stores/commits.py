@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from jfe_cni.ratelock.faults import StoreError
@@ -60,10 +59,15 @@ class GroupCommit(Generic[Work, Answer]):
             self._idle.set()
             return
         work, answers = [each[0] for each in together], [each[1] for each in together]
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
-        running.add_done_callback(partial(self._answer, answers))
+        loop = asyncio.get_running_loop()
 
-    def _answer(self, waiting: Sequence[asyncio.Future[Answer]], done: asyncio.Future[Sequence[Answer]]) -> None:
+        def answer(done: Future[Sequence[Answer]]) -> None:
+            loop.call_soon_threadsafe(self._answer, answers, done)
+
+        # One call into the loop when it is done: `run_in_executor` makes a chain of futures and three.
+        self._thread.submit(self._transact, work).add_done_callback(answer)
+
+    def _answer(self, waiting: Sequence[asyncio.Future[Answer]], done: Future[Sequence[Answer]]) -> None:
         error = done.exception()
         for number, answer in enumerate(waiting):
             if answer.cancelled():

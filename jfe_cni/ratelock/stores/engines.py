@@ -74,7 +74,7 @@ def make_private(path: Path) -> None:
 
 def _set_up_sqlite(connection: DBAPIConnection, _: object) -> None:
     assert isinstance(connection, sqlite3.Connection)
-    # The driver begins no transaction of its own: `_begin_immediate` does.
+    # The driver begins no transaction of its own: `_begin_immediate` does, and `sessions.py`.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {_SQLITE_PATIENCE:d}")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -85,4 +85,6 @@ def _set_up_sqlite(connection: DBAPIConnection, _: object) -> None:
 def _begin_immediate(connection: Connection) -> None:
     driver = connection.connection.driver_connection
     assert driver is not None
-    driver.execute("BEGIN IMMEDIATE")
+    # `sessions.py` has begun already, and SQLAlchemy, who runs a statement there, thinks that it begins.
+    if not driver.in_transaction:
+        driver.execute("BEGIN IMMEDIATE")

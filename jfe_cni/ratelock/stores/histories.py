@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 
 from jfe_cni.ratelock.budgets import Meter
 from jfe_cni.ratelock.store import StoredBudget
@@ -25,7 +25,6 @@ _LAST_NUMBER = (
 _BY_NAME = select(meters, _LAST_NUMBER).where(tuple_(meters.c.kind, meters.c.name).in_(bindparam("of", expanding=True)))
 _AT = select(attempts.c.at).where(attempts.c.meter == bindparam("of"), attempts.c.number == bindparam("last"))
 _INSERT_METERS = insert(meters).returning(meters.c.id, sort_by_parameter_order=True)
-_INSERT_ATTEMPTS = insert(attempts)
 _FORGET = delete(attempts).where(attempts.c.meter == bindparam("of"), attempts.c.number <= bindparam("last"))
 _SET_BUDGET = update(meters).where(meters.c.id == bindparam("of"))
 _PRUNED = (
@@ -59,7 +58,7 @@ class Histories:
         """What was done to them since `of` is in the database, as this version of it."""
         self._version = version
 
-    def read(self, connection: Connection, ranges: Mapping[Meter, Sequence[Range]]) -> None:
+    def read(self, transaction: Transaction, ranges: Mapping[Meter, Sequence[Range]]) -> None:
         histories = {history.id: history for meter in ranges for history in [self._remembered[meter]]}
         wanted = iter(
             [(self._remembered[meter].id, first, last) for meter, some in ranges.items() for first, last in some]
@@ -67,7 +66,7 @@ class Histories:
         while some := list(islice(wanted, _MOST_RANGES)):
             # Of few lengths, so that few statements are compiled and prepared.
             some += some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))
-            for row in connection.execute(select(attempts).where(or_(*(_within(*each) for each in some)))):
+            for row in transaction.connection.execute(select(attempts).where(or_(*(_within(*each) for each in some)))):
                 histories[row.meter].known[row.number] = row.at
 
     def insert(self, transaction: Transaction, new: Sequence[History]) -> None:
@@ -83,8 +82,9 @@ class Histories:
         """Attempts that were counted, by their numbers; and what they make superfluous goes."""
         histories = list({id(history): history for history, _ in counted}.values())
         self.insert(transaction, [history for history in histories if history.id is None])
-        rows = [{"meter": history.id, "number": number, "at": history.known[number]} for history, number in counted]
-        transaction.write(_INSERT_ATTEMPTS, rows)
+        for history, number in counted:
+            assert history.id is not None
+            transaction.count(history.id, number, history.known[number])
         for history in histories:
             self._prune(transaction, history)
 

@@ -20,15 +20,22 @@ from sqlalchemy import (
 )
 
 
+def exact(value: str) -> str:
+    """As it is kept: PostgreSQL has no U+0000, and neither it nor SQLite surrogates. They are Python's escapes, and so
+    is all that is not ASCII."""
+    if value.isascii() and value.isprintable() and "\\" not in value:
+        return value
+    return value.encode("unicode_escape").decode("ascii")
+
+
 class Exact(TypeDecorator[str]):
-    """Any text as it is. PostgreSQL has no U+0000, and neither it nor SQLite surrogates: they are kept as Python's
-    escapes, and so is what is not ASCII."""
+    """Any text as it is."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.encode("unicode_escape").decode("ascii")
+        return None if value is None else exact(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
         return None if value is None else str(value).encode("ascii").decode("unicode_escape")

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Executable, Row, select
+from sqlalchemy import Engine, Executable, Row, literal, select
 
 from jfe_cni.ratelock.budget_changes import settled
 from jfe_cni.ratelock.budgets import Budget, Meter, Microseconds
@@ -23,7 +23,7 @@ from jfe_cni.ratelock.store import (
     StoredToken,
     Verdict,
 )
-from jfe_cni.ratelock.stores import changes, guesses, keys, schema
+from jfe_cni.ratelock.stores import changes, guesses, keys, schema, sessions
 from jfe_cni.ratelock.stores.attempts import admit
 from jfe_cni.ratelock.stores.clock import Clock, Moment
 from jfe_cni.ratelock.stores.commits import GroupCommit
@@ -53,6 +53,8 @@ class SqlStore:
         self._secrets = Secrets()
         self._commits = GroupCommit(self._admit)
         self._reader = reader
+        server = sessions.SERVER_TIME if reader.dialect.name == "postgresql" else literal(0)
+        self._select_time = select(schema.head, server.label("server"))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ratelock-reads")
         self._upkeep: asyncio.Task[None] | None = None
         self._latest: Microseconds = 0
@@ -73,7 +75,7 @@ class SqlStore:
         self._reader.dispose()
 
     async def now(self) -> Microseconds:
-        row = (await self._read(self._ledger.select_head))[0]
+        row = (await self._read(self._select_time))[0]
         # What was only read is not in the database, and its server's clock may be set back.
         last = Moment(row.at, row.boot_id, row.boottime, row.wall)
         self._latest = max(self._latest, self._clock.moment(last, row.server).at)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, Dialect
-from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from jfe_cni.ratelock.stores.schema import Exact
+from jfe_cni.ratelock.stores.schema import Exact, exact
 
 Values = Mapping[str, Any]
 
@@ -20,18 +20,23 @@ class Statement:
     def __init__(self, statement: ClauseElement, keys: Sequence[str], dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=list(keys))
         self.text = str(compiled)
-        self._dialect = dialect
         # SQLite's parameters go by position, PostgreSQL's by name.
-        self._order: Sequence[str] | None = compiled.positiontup if compiled.positional else None  # type: ignore[attr-defined]
+        order: Sequence[str] | None = compiled.positiontup if compiled.positional else None  # type: ignore[attr-defined]
+        self._positional = order is not None
         self._fixed = {name: value for name, value in (compiled.params or {}).items() if name not in keys}
-        types = {bound.key: bound.type for bound in compiled.binds.values()}  # type: ignore[attr-defined]
-        self._exact = {name: kind for name, kind in types.items() if isinstance(kind, Exact)}
+        types = {name: bound.type for bound, name in compiled.bind_names.items()}  # type: ignore[attr-defined]
+        names = types if order is None else order
+        self._parameters = [(name, isinstance(types[name], Exact)) for name in names]
 
     def parameters(self, values: Values) -> Sequence[Any] | Values:
-        named = {**self._fixed, **values}
-        for name, kind in self._exact.items():
-            named[name] = kind.process_bind_param(named[name], self._dialect)
-        return named if self._order is None else [named[name] for name in self._order]
+        given = {**self._fixed, **values} if self._fixed else values
+        if self._positional:
+            return [_kept(given[name]) if text else given[name] for name, text in self._parameters]
+        return {name: _kept(given[name]) if text else given[name] for name, text in self._parameters}
+
+
+def _kept(value: str | None) -> str | None:
+    return None if value is None else exact(value)
 
 
 class Statements:
@@ -41,18 +46,16 @@ class Statements:
         self._dialect = dialect
         self._compiled: dict[tuple[ClauseElement, tuple[str, ...]], Statement] = {}
 
-    def run(self, connection: Connection, statement: ClauseElement, rows: Sequence[Values]) -> DBAPICursor:
-        """Once for each row of values. Raises the driver's own errors, in pipeline mode perhaps later."""
+    def run(self, driver: DBAPIConnection, statement: ClauseElement, rows: Sequence[Values]) -> None:
+        """Once for each row of values, on the driver's own connection. Raises the driver's own errors, in pipeline mode
+        perhaps later."""
         keys = tuple(rows[0])
         compiled = self._compiled.get((statement, keys))
         if compiled is None:
             compiled = self._compiled[statement, keys] = Statement(statement, keys, self._dialect)
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        cursor: DBAPICursor = driver.cursor()
+        cursor = driver.cursor()
         parameters: Any = [compiled.parameters(row) for row in rows]
         if len(rows) == 1:
             cursor.execute(compiled.text, parameters[0])
         else:
             cursor.executemany(compiled.text, parameters)
-        return cursor
