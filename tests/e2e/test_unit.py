@@ -20,20 +20,25 @@ from tests.stage.fixtures import told_of_failure
 PORT = 7201
 UNIT = "greeter.service"
 # Nothing of the real /tmp and /var/tmp can be reached, for what systemd starts by itself clears them; and by itself it
-# starts nothing, for what any unit depends on is empty here.
+# starts nothing, for what any unit depends on is empty here. The folders that are named may lie there, and are kept.
 BOOT = """
 set -e
-cgroup=$1; folder=$2
+cgroup=$1; shift
 echo 0 > "$cgroup/cgroup.procs"
 mount --make-rprivate /
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
-mkdir -p /run/folder /run/systemd/system
-mount --bind "$folder" /run/folder
+mkdir -p /run/systemd/system
+for folder; do
+    mkdir -p "/run/kept/$folder"
+    mount --rbind "$folder" "/run/kept/$folder"
+done
 mount -t tmpfs tmpfs /var/tmp
 mount -t tmpfs -o mode=1777 tmpfs /tmp
-mkdir -p "$folder"
-mount --bind /run/folder "$folder"
+for folder; do
+    mkdir -p "$folder"
+    mount --rbind "/run/kept/$folder" "$folder"
+done
 cd /run/systemd/system
 for target in sysinit basic alone; do
     printf '[Unit]\\nDefaultDependencies=no\\n' > $target.target
@@ -51,7 +56,8 @@ class Booted:
     def __init__(self, stage: Stage, cgroup: Path) -> None:
         self.stage = stage
         words = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--")
-        self.outer = stage.b.spawn([*words, "bash", "-c", BOOT, "bash", str(cgroup), str(stage.folder)], name="systemd")
+        kept = (str(stage.folder), str(Path.cwd()))
+        self.outer = stage.b.spawn([*words, "bash", "-c", BOOT, "bash", str(cgroup), *kept], name="systemd")
         eventually(lambda: self._child() is not None, "it has a process 1", otherwise=self.outer.output)
         eventually(self._answers, "systemd answers", otherwise=self.outer.output)
 

@@ -69,15 +69,20 @@ class VaultKey:
             VaultNotInitialized,
         ) as error:
             raise KeyUnreachable(
-                f"Vault does not answer for {self.id}: {error}", remedy="see that it runs and is unsealed"
+                f"Vault does not answer for {self.id}: {_line(error)}", remedy="see that it runs and is unsealed"
             ) from error
         except VaultError as error:
             raise SealingError(
-                f"Vault refuses {self.id}: {error}",
+                f"Vault refuses {self.id}: {_line(error)}",
                 remedy="see that the token is valid, and that its policy allows to encrypt and decrypt with this key",
             ) from error
         data: dict[str, Any] = answer["data"]
         return data
+
+
+def _line(error: Exception) -> str:
+    """Vault's lists of errors have several lines."""
+    return " ".join(str(error).split())
 
 
 def vault_key(name: str, environment: Mapping[str, str], mount: str = "transit") -> VaultKey:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, insert, select, tuple_
@@ -18,6 +18,9 @@ KEPT: Microseconds = 86_400 * 1_000_000
 # Of one transaction: others wait meanwhile.
 _MOST_AT_ONCE = 256
 
+_FIND_ONE = select(idempotency.c.digest, idempotency.c.number, idempotency.c.at).where(
+    idempotency.c.caller == bindparam("of_caller"), idempotency.c.key == bindparam("of_key")
+)
 _FIND = select(idempotency).where(tuple_(idempotency.c.caller, idempotency.c.key).in_(bindparam("of", expanding=True)))
 _OLD = (
     select(idempotency.c.caller, idempotency.c.key)
@@ -48,12 +51,25 @@ def key_of(attempt: Attempt) -> Key | None:
 
 def known(transaction: Transaction, attempts: Iterable[Attempt]) -> dict[Key, Request]:
     asked = {key for attempt in attempts if (key := key_of(attempt)) is not None}
+    found = _find(transaction, asked)
+    old = [key for key, (_, at) in found.items() if at <= transaction.now - KEPT]
+    transaction.write(_DELETE, [{"of_caller": caller, "of_key": key} for caller, key in old])
+    return {key: request for key, (request, _) in found.items() if key not in old}
+
+
+def _find(transaction: Transaction, asked: Collection[Key]) -> dict[Key, tuple[Request, Microseconds]]:
+    """With the time at which it was asked for first."""
     if not asked:
         return {}
-    rows = transaction.connection.execute(_FIND, {"of": sorted(asked)}).all()
-    old = [row for row in rows if row.at <= transaction.now - KEPT]
-    transaction.write(_DELETE, [{"of_caller": row.caller, "of_key": row.key} for row in old])
-    return {(row.caller, row.key): Request(row.digest, row.number) for row in rows if row not in old}
+    if len(asked) == 1:
+        ((caller, key),) = asked
+        rows = transaction.read(_FIND_ONE, {"of_caller": caller, "of_key": key})
+        if not rows:
+            return {}
+        digest, number, at = rows[0]
+        return {(caller, key): (Request(digest, number), at)}
+    found = transaction.connection.execute(_FIND, {"of": sorted(asked)})
+    return {(row.caller, row.key): (Request(row.digest, row.number), row.at) for row in found}
 
 
 def remember(transaction: Transaction, requests: Mapping[Key, Request]) -> None:

@@ -70,6 +70,11 @@ class Session(ABC):
     def end(self) -> None:
         """What was not committed is undone."""
 
+    def read(self, statement: ClauseElement, values: Values) -> Sequence[Sequence[Any]]:
+        """Rows as the driver has them."""
+        rows: Sequence[Sequence[Any]] = self._statements.run(self._driver, statement, [values]).fetchall()
+        return rows
+
     def discard(self) -> None:
         """What failed once is not used again: its transaction may be in any state."""
         self._connection.invalidate()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ClauseElement, Dialect
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from jfe_cni.ratelock.stores.schema import Exact, exact
 
@@ -46,7 +46,7 @@ class Statements:
         self._dialect = dialect
         self._compiled: dict[tuple[ClauseElement, tuple[str, ...]], Statement] = {}
 
-    def run(self, driver: DBAPIConnection, statement: ClauseElement, rows: Sequence[Values]) -> None:
+    def run(self, driver: DBAPIConnection, statement: ClauseElement, rows: Sequence[Values]) -> DBAPICursor:
         """Once for each row of values, on the driver's own connection. Raises the driver's own errors, in pipeline mode
         perhaps later."""
         keys = tuple(rows[0])
@@ -59,3 +59,4 @@ class Statements:
             cursor.execute(compiled.text, parameters[0])
         else:
             cursor.executemany(compiled.text, parameters)
+        return cursor
