@@ -1,0 +1,1 @@
+"""`overflowd`, on the command line."""

@@ -1,0 +1,163 @@
+"""From what exporters send to flows: NetFlow v5 and v9, IPFIX, sFlow v5. Pure: state and datagrams in, batches out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jfe_cni.overflowd.datagrams import Address, Datagram
+from jfe_cni.overflowd.decoders import netflow_v5, sets, sflow
+from jfe_cni.overflowd.decoders.batch import Batch, Format
+from jfe_cni.overflowd.decoders.domains import Domain, Domains, Limits
+from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, Flows, Moments
+from jfe_cni.overflowd.decoders.normalise import flows_of
+from jfe_cni.overflowd.decoders.templates import Template, columns_of, record_count
+from jfe_cni.overflowd.dropped import Dropped, Drops
+
+__all__ = ["Batch", "Decoder", "Format", "Limits"]
+
+
+@dataclass
+class _Group:
+    """Pieces of records that are decoded at one stroke: of one template of one domain. `sampling`: of each piece, where
+    the datagram itself says it."""
+
+    format: Format
+    exporter: Address
+    number: int
+    domain: Domain | None
+    template: Template
+    pieces: list[bytes] = field(default_factory=list)
+    exported: list[int] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
+    sampling: list[int] = field(default_factory=list)
+
+    def add(self, piece: bytes, exported: int, started: int, sampling: int = 0) -> None:
+        self.pieces.append(piece)
+        self.exported.append(exported)
+        self.started.append(started)
+        self.sampling.append(sampling)
+
+
+class Decoder:
+    """Remembers templates and samplers, for each exporter and domain, within limits. `drops`: what was not decoded."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.drops: Drops = Drops()
+        self._domains = Domains(limits or Limits(), self.drops)
+
+    def decode(self, datagrams: Sequence[Datagram]) -> list[Batch]:
+        """The flows of all of them. To be given many at once: what a batch costs, it costs once. Where a template comes
+        after its data, those are decoded when it comes."""
+        groups: dict[tuple[object, ...], _Group] = {}
+        batches = []
+        for datagram in datagrams:
+            version = int.from_bytes(datagram.payload[:2])
+            if version in (9, 10):
+                self._sets(datagram, groups)
+            elif version == 5:
+                self._netflow_v5(datagram, groups)
+            elif datagram.payload[:4] == b"\0\0\0\5":
+                batches += self._sflow(datagram)
+            else:
+                self.drops[Dropped.UNKNOWN_VERSION] += 1
+        return [*(_decoded(group) for group in groups.values()), *batches]
+
+    def _netflow_v5(self, datagram: Datagram, groups: dict[tuple[object, ...], _Group]) -> None:
+        header = netflow_v5.parse(datagram.payload)
+        if header is None:
+            self.drops[Dropped.MALFORMED] += 1
+            return
+        key = (datagram.exporter, header.domain)
+        group = groups.get(key)
+        if group is None:
+            template = netflow_v5.TEMPLATE
+            group = groups[key] = _Group(Format.NETFLOW_V5, datagram.exporter, header.domain, None, template)
+        group.add(header.records, header.exported, header.started, header.sampling)
+
+    def _sets(self, datagram: Datagram, groups: dict[tuple[object, ...], _Group]) -> None:
+        message = sets.parse(datagram.payload)
+        if message is None:
+            self.drops[Dropped.MALFORMED] += 1
+            return
+        if message.cut_off:
+            self.drops[Dropped.CUT_OFF] += 1
+        domain = self._domains.of(datagram.exporter, message.version, message.domain)
+        if domain is None:
+            self.drops[Dropped.TOO_MANY_EXPORTERS] += 1
+            return
+        of_format = Format.NETFLOW_V9 if message.version == 9 else Format.IPFIX
+
+        def take(template: Template, data: sets.Data, exported: int, started: int) -> None:
+            if template.scopes:
+                domain.sampling.learn(columns_of(template, [data.records]))
+                return
+            # By the template itself: while a batch is gathered, another may take its number.
+            key = (datagram.exporter, message.version, message.domain, id(template))
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = _Group(of_format, datagram.exporter, message.domain, domain, template)
+            group.add(data.records, exported, started)
+
+        try:
+            for found in sets.sets_of(message):
+                match found:
+                    case Template():
+                        for waited in self._domains.learn(domain, found):
+                            take(found, sets.Data(found.number, waited.records), waited.exported, waited.started)
+                    case sets.Withdrawn(number):
+                        domain.withdraw(number)
+                    case sets.Data(number):
+                        template = domain.templates.known.get(number)
+                        if template is None:
+                            self._domains.wait(domain, number, found.records, message.exported, message.started)
+                        else:
+                            take(template, found, message.exported, message.started)
+        except sets.Malformed:
+            self.drops[Dropped.MALFORMED] += 1
+
+    def _sflow(self, datagram: Datagram) -> list[Batch]:
+        header = sflow.parse(datagram.payload)
+        if header is None:
+            self.drops[Dropped.MALFORMED] += 1
+            return []
+        samples = []
+        for found in sflow.samples_of(header):
+            if isinstance(found, Dropped):
+                self.drops[found] += 1
+            else:
+                samples.append(found)
+        if not samples:
+            return []
+        flows = _sampled(samples, datagram.at)
+        return [Batch(Format.SFLOW, datagram.exporter, header.agent, header.sub_agent, flows, None)]
+
+
+def _decoded(group: _Group) -> Batch:
+    columns = columns_of(group.template, group.pieces)
+    counts = [record_count(group.template, piece) for piece in group.pieces]
+    moments = Moments(counts, group.exported, group.started)
+    if group.domain is None:
+        sampling = np.repeat(np.asarray(group.sampling, "u4"), counts)
+    else:
+        sampling = group.domain.sampling.of(columns)
+    flows = flows_of(columns, moments, sampling)
+    return Batch(group.format, group.exporter, group.exporter, group.number, flows, columns)
+
+
+def _sampled(samples: Sequence[sflow.Sample], at: int) -> Flows:
+    """Each is one packet, seen when it came here: sFlow tells no time."""
+    flows = np.zeros(len(samples), FLOW)
+    for row, sample in zip(flows, samples, strict=True):
+        packet = sample.packet
+        for name, address in (("source", packet.source), ("destination", packet.destination)):
+            raw = np.frombuffer(address.packed, "u1")
+            row[name] = raw if len(raw) == 16 else np.concatenate((MAPPED, raw))
+        row["source_port"], row["destination_port"] = packet.ports
+        row["protocol"], row["tcp_flags"] = packet.protocol, packet.tcp_flags
+        row["packets"], row["octets"], row["sampling"] = 1, sample.octets, sample.sampling
+        row["first"] = row["last"] = at
+        row["input"], row["output"] = sample.input, sample.output
+    return flows

@@ -1,0 +1,169 @@
+"""Templates, each compiled to a numpy type once, and what is kept of them for each exporter.
+
+A template of fixed length reads any number of its records at one stroke. Where a field has a length of its own in each
+record, records are walked, and each field's bytes are gathered to a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from jfe_cni.overflowd.decoders.elements import Element
+
+# RFC 7011, section 7: the length that says that each record has its own.
+VARIABLE = 65_535
+MOST_FIELDS = 1_024
+
+Column = npt.NDArray[np.generic] | list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    element: Element
+    length: int
+
+
+@dataclass(frozen=True)
+class Template:
+    """`scopes`: how many of the fields, from the first on, say what the others are about (options); 0 for flows."""
+
+    number: int
+    fields: tuple[Field, ...]
+    scopes: int = 0
+
+    @cached_property
+    def shortest(self) -> int:
+        """Bytes of a record at least: a field whose length varies takes one byte to say 0."""
+        return sum(1 if each.length == VARIABLE else each.length for each in self.fields)
+
+    @cached_property
+    def is_fixed(self) -> bool:
+        return all(each.length != VARIABLE for each in self.fields)
+
+    @cached_property
+    def record(self) -> np.dtype[np.void]:
+        """Of a template of fixed length: `f0`, `f1` …, as they lie in the record."""
+        formats = [_format(each) for each in self.fields]
+        offsets = np.cumsum([0, *(each.length for each in self.fields)])[:-1]
+        # numpy reads no field of no bytes.
+        there = [number for number, each in enumerate(self.fields) if each.length]
+        return np.dtype(
+            {
+                "names": [f"f{number}" for number in there],
+                "formats": [formats[number] for number in there],
+                "offsets": [int(offsets[number]) for number in there],
+                "itemsize": self.shortest,
+            }
+        )
+
+    @cached_property
+    def index(self) -> dict[tuple[int, int], int]:
+        """Where an element is, by (enterprise, number); of several that are the same the first, which is the
+        outermost (RFC 7011, section 8)."""
+        found: dict[tuple[int, int], int] = {}
+        for number, each in enumerate(self.fields):
+            found.setdefault((each.element.enterprise, each.element.number), number)
+        return found
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether records of it can be told from each other, and from padding."""
+        return 0 < self.shortest < VARIABLE and 0 <= self.scopes <= len(self.fields) <= MOST_FIELDS
+
+
+@dataclass
+class Columns:
+    """Records of one template, field by field."""
+
+    template: Template
+    count: int
+    columns: list[Column]
+
+
+def columns_of(template: Template, pieces: Sequence[bytes]) -> Columns:
+    """`pieces`: each of whole records, with less than a record of padding at its end."""
+    if not template.is_fixed:
+        return _walked(template, pieces)
+    size = template.shortest
+    whole = b"".join(piece[: len(piece) // size * size] for piece in pieces)
+    records = np.frombuffer(whole, template.record)
+    columns: list[Column] = [
+        records[f"f{number}"] if each.length else [b""] * len(records) for number, each in enumerate(template.fields)
+    ]
+    return Columns(template, len(records), columns)
+
+
+def record_count(template: Template, piece: bytes) -> int:
+    if template.is_fixed:
+        return len(piece) // template.shortest
+    return len(_records(template, piece))
+
+
+def _walked(template: Template, pieces: Sequence[bytes]) -> Columns:
+    rows = [row for piece in pieces for row in _records(template, piece)]
+    columns: list[Column] = []
+    for number, each in enumerate(template.fields):
+        values = [row[number] for row in rows]
+        if each.length in (VARIABLE, 0):
+            columns.append(values)
+        else:
+            columns.append(np.frombuffer(b"".join(values), np.dtype([("f", _format(each))]))["f"])
+    return Columns(template, len(rows), columns)
+
+
+def _records(template: Template, piece: bytes) -> list[list[bytes]]:
+    """Up to the first that is cut off."""
+    found, at = [], 0
+    while len(piece) - at >= template.shortest:
+        row = []
+        for each in template.fields:
+            length = each.length
+            if length == VARIABLE:
+                # RFC 7011, section 7: one byte, or 255 and two.
+                length = int.from_bytes(piece[at : at + 1])
+                at += 1
+                if length == 255:
+                    length = int.from_bytes(piece[at : at + 2])
+                    at += 2
+            row.append(piece[at : at + length])
+            at += length
+        if at > len(piece):
+            break
+        found.append(row)
+    return found
+
+
+_WHOLE = {1: ">u1", 2: ">u2", 4: ">u4", 8: ">u8"}
+_SIGNED = {1: ">i1", 2: ">i2", 4: ">i4", 8: ">i8"}
+_FLOAT = {4: ">f4", 8: ">f8"}
+
+
+def _format(described: Field) -> object:
+    kind, length = described.element.kind, described.length
+    if kind.startswith(("unsigned", "dateTime")) or kind == "boolean":
+        # Elements may be sent shorter than they are (RFC 7011, section 6.2): also in three bytes.
+        return _WHOLE.get(length, ("u1", (length,)))
+    if kind.startswith("signed"):
+        return _SIGNED.get(length, ("u1", (length,)))
+    if kind.startswith("float"):
+        return _FLOAT.get(length, ("u1", (length,)))
+    return ("u1", (length,))
+
+
+@dataclass
+class Templates:
+    """What one exporter has said of one observation domain."""
+
+    known: dict[int, Template] = field(default_factory=dict)
+
+    def withdraw(self, number: int) -> None:
+        self.known.pop(number, None)
+
+    def withdraw_all(self, *, options: bool) -> None:
+        for number in [number for number, each in self.known.items() if bool(each.scopes) == options]:
+            del self.known[number]

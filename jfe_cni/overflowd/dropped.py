@@ -1,0 +1,32 @@
+"""Why something that came is not decoded: each reason is what a counter counts, and a test asserts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+
+class Dropped(StrEnum):
+    """Of a capture: packets. Of what exporters send: datagrams, sets, records or samples."""
+
+    NO_UDP = "no-udp"
+    FRAGMENT = "fragment"
+    CUT_OFF = "cut-off"
+    """Shorter than it says of itself, be it a capture's packet or a record."""
+
+    UNKNOWN_VERSION = "unknown-version"
+    MALFORMED = "malformed"
+    TOO_MANY_EXPORTERS = "too-many-exporters"
+    TOO_MANY_TEMPLATES = "too-many-templates"
+    UNFIT_TEMPLATE = "unfit-template"
+    NO_TEMPLATE = "no-template"
+    """Data whose template had not come by the time that they were given up."""
+
+    UNKNOWN_FORMAT = "unknown-format"
+    """sFlow: counters, and samples of another kind than packets."""
+
+    UNKNOWN_HEADER = "unknown-header"
+    """A sampled packet that is of no IP."""
+
+
+Drops = Counter[Dropped]

@@ -1,0 +1,114 @@
+"""sFlow: samples of packets, with their headers or as summaries, normal or expanded."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from jfe_cni.overflowd.decoders import Batch, Decoder
+from jfe_cni.overflowd.dropped import Dropped
+from tests.overflowd.exports import NOW, address, datagram, real
+from tests.overflowd.frames import ethernet, ipv4, tcp
+from tests.overflowd.test_real_exports import decode
+
+AGENT = IPv4Address("192.0.2.77")
+FRAME = ethernet(ipv4("198.51.100.1", "203.0.113.9", 6, tcp(1234, 80, 0x02)))
+
+
+def sflow(*samples: bytes, agent: bytes = b"\0\0\0\1" + AGENT.packed, count: int | None = None) -> bytes:
+    head = struct.pack(">I", 5) + agent + struct.pack(">IIII", 9, 1, 1000, len(samples) if count is None else count)
+    return head + b"".join(samples)
+
+
+def sample(*records: bytes, kind: int = 1) -> bytes:
+    body = struct.pack(">IIIIIIII", 1, 0, 512, 10_000, 0, 3, 4, len(records)) + b"".join(records)
+    return struct.pack(">II", kind, len(body)) + body
+
+
+def expanded(*records: bytes) -> bytes:
+    body = struct.pack(">IIIIIIIIIII", 1, 0, 1, 512, 10_000, 0, 0, 300_000, 0, 4, len(records)) + b"".join(records)
+    return struct.pack(">II", 3, len(body)) + body
+
+
+def record(kind: int, body: bytes) -> bytes:
+    body += bytes(-len(body) % 4)
+    return struct.pack(">II", kind, len(body)) + body
+
+
+def raw_header(header: bytes, octets: int = 1_500, protocol: int = 1) -> bytes:
+    return record(1, struct.pack(">IIII", protocol, octets, 4, len(header)) + header)
+
+
+def decoded(payload: bytes) -> tuple[list[Batch], Decoder]:
+    decoder = Decoder()
+    return decoder.decode([datagram(payload)]), decoder
+
+
+def test_a_sampled_header_is_one_packet_of_so_many() -> None:
+    (batch,), _ = decoded(sflow(sample(raw_header(FRAME))))
+    row = batch.flows[0]
+    assert (address(batch.flows, 0), address(batch.flows, 0, "destination")) == ("198.51.100.1", "203.0.113.9")
+    assert (row["source_port"], row["destination_port"], row["protocol"], row["tcp_flags"]) == (1234, 80, 6, 2)
+    assert (row["packets"], row["octets"], row["sampling"], row["input"], row["output"]) == (1, 1_500, 512, 3, 4)
+    assert row["first"] == row["last"] == NOW * 1_000_000
+    assert (batch.agent, batch.domain) == (AGENT, 9)
+
+
+def test_expanded_samples_have_interfaces_of_all_their_bits() -> None:
+    (batch,), _ = decoded(sflow(expanded(raw_header(FRAME))))
+    assert (batch.flows[0]["input"], batch.flows[0]["output"]) == (300_000, 4)
+
+
+def test_counters_and_unknown_records_are_skipped() -> None:
+    counters = struct.pack(">II", 2, 8) + bytes(8)
+    (batch,), decoder = decoded(sflow(counters, sample(record(1001, bytes(16)), raw_header(FRAME))))
+    assert len(batch.flows) == 1
+    assert decoder.drops == {Dropped.UNKNOWN_FORMAT: 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [(3, IPv4Address("198.51.100.1")), (4, IPv6Address("2001:db8::1"))], ids=["ipv4", "ipv6"]
+)
+def test_a_summary_is_as_good_as_a_header(kind: int, source: IPv4Address | IPv6Address) -> None:
+    ends = source.packed + (source + 1).packed
+    summary = record(kind, struct.pack(">II", 800, 17) + ends + struct.pack(">IIII", 53, 5353, 0, 0))
+    (batch,), _ = decoded(sflow(sample(summary)))
+    row = batch.flows[0]
+    assert address(batch.flows, 0) == str(source)
+    assert (row["octets"], row["protocol"], row["source_port"], row["destination_port"]) == (800, 17, 53, 5353)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (sflow(sample(raw_header(FRAME)), agent=b"\0\0\0\7" + bytes(4)), Dropped.MALFORMED),
+        (sflow(sample(raw_header(FRAME)), count=2), Dropped.MALFORMED),
+        (sflow(sample(raw_header(FRAME)))[:-8], Dropped.MALFORMED),
+        (sflow(sample(raw_header(FRAME)[:-4] + bytes(2))), Dropped.MALFORMED),
+        (sflow(sample(raw_header(b"\0" * 14))), Dropped.UNKNOWN_HEADER),
+        (sflow(sample(raw_header(FRAME, protocol=7))), Dropped.UNKNOWN_HEADER),
+        (sflow(sample()), Dropped.UNKNOWN_HEADER),
+    ],
+)
+def test_what_is_not_decoded_has_a_reason(payload: bytes, reason: Dropped) -> None:
+    _, decoder = decoded(payload)
+    assert decoder.drops[reason] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # As akvorado, another collector, decodes them.
+        ("sf-data-1140.pcap", 1024),
+        ("sf-data-sflow-expanded-sample.pcap", 1000),
+        ("sf-data-sflow-ipv4-data.pcap", 256),
+        ("sf-data-icmpv6.pcap", 1),
+        ("sf-data-sflow-raw-ipv4.pcap", 1),
+    ],
+)
+def test_real_samples_are_all_decoded(name: str, expected: int) -> None:
+    batches, drops = decode(real(name))
+    assert {int(rate) for batch in batches for rate in batch.flows["sampling"]} == {expected}
+    assert not drops

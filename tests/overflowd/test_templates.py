@@ -1,0 +1,217 @@
+"""NetFlow v9 and IPFIX, set by set: templates that come late, change, are withdrawn, are too many, or are none."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv6Address
+
+import pytest
+
+from jfe_cni.overflowd.decoders import Batch, Decoder, Limits
+from jfe_cni.overflowd.dropped import Dropped
+from tests.overflowd.exports import (
+    FLOW_FIELDS,
+    NOW,
+    UPTIME,
+    VARIABLE,
+    Spec,
+    a_set,
+    address,
+    datagram,
+    flow_record,
+    ipfix,
+    ipfix_template,
+    v5,
+    v5_record,
+    v9,
+    v9_options,
+    v9_template,
+)
+
+RECORD = flow_record("198.51.100.1", "203.0.113.9")
+
+
+def decoded(decoder: Decoder, *payloads: bytes) -> list[Batch]:
+    return decoder.decode([datagram(each) for each in payloads])
+
+
+def only(batches: list[Batch]) -> Batch:
+    (batch,) = batches
+    return batch
+
+
+def test_a_record_of_v5_says_who_when_and_how_much() -> None:
+    flows = only(decoded(Decoder(), v5(v5_record("198.51.100.1", "203.0.113.9"), sampling=1 << 14 | 100))).flows
+    assert (address(flows, 0), address(flows, 0, "destination")) == ("198.51.100.1", "203.0.113.9")
+    row = flows[0]
+    assert (row["source_port"], row["destination_port"], row["protocol"], row["tcp_flags"]) == (1234, 80, 6, 0x12)
+    assert (row["packets"], row["octets"], row["sampling"], row["input"], row["output"]) == (3, 180, 100, 4, 5)
+    sent = NOW * 1_000_000 + 500_000
+    assert (row["first"], row["last"]) == (sent - 2_000_000, sent - 1_000_000)
+
+
+def test_a_flow_from_before_the_uptime_started_anew_is_not_of_next_month() -> None:
+    record = v5_record("198.51.100.1", "203.0.113.9").replace(
+        struct.pack(">II", UPTIME - 2_000, UPTIME - 1_000), struct.pack(">II", 2**32 - 500, 250)
+    )
+    row = only(decoded(Decoder(), v5(record, uptime=500))).flows[0]
+    sent = NOW * 1_000_000 + 500_000
+    assert (row["first"], row["last"]) == (sent - 1_000_000, sent - 250_000)
+
+
+@pytest.mark.parametrize("make", [ipfix, v9])
+def test_records_of_many_datagrams_are_decoded_as_one(make: object) -> None:
+    template = ipfix_template(256, FLOW_FIELDS) if make is ipfix else v9_template(256, FLOW_FIELDS)
+    assert callable(make)
+    batch = only(decoded(Decoder(), make(template), *(make(a_set(256, RECORD * 2, padding=3)) for _ in range(3))))
+    assert len(batch.flows) == 6
+    assert set(batch.flows["octets"]) == {180}
+    assert batch.domain == 7
+
+
+def test_data_that_come_before_their_template_are_decoded_when_it_comes() -> None:
+    decoder = Decoder()
+    assert decoded(decoder, ipfix(a_set(256, RECORD))) == []
+    assert decoded(decoder, ipfix(a_set(257, RECORD))) == []
+    assert len(only(decoded(decoder, ipfix(ipfix_template(256, FLOW_FIELDS)))).flows) == 1
+    assert decoded(decoder, ipfix(ipfix_template(256, FLOW_FIELDS))) == [], "once"
+
+
+def test_a_template_that_changes_is_another_from_then_on() -> None:
+    shorter = (Spec(8, 4), Spec(12, 4))
+    batches = decoded(
+        Decoder(),
+        ipfix(ipfix_template(256, FLOW_FIELDS), a_set(256, RECORD)),
+        ipfix(ipfix_template(256, shorter), a_set(256, RECORD[:8])),
+    )
+    assert [len(each.flows) for each in batches] == [1, 1]
+    assert [address(each.flows, 0) for each in batches] == ["198.51.100.1"] * 2
+    assert [int(each.flows[0]["octets"]) for each in batches] == [180, 0]
+
+
+@pytest.mark.parametrize("withdrawal", [struct.pack(">HH", 256, 0), struct.pack(">HH", 2, 0)], ids=["one", "all"])
+def test_a_template_that_is_withdrawn_decodes_nothing_more(withdrawal: bytes) -> None:
+    decoder = Decoder()
+    decoded(decoder, ipfix(ipfix_template(256, FLOW_FIELDS)))
+    assert decoded(decoder, ipfix(a_set(2, withdrawal)), ipfix(a_set(256, RECORD))) == []
+
+
+def test_exporters_and_domains_have_templates_of_their_own() -> None:
+    decoder = Decoder()
+    decoded(decoder, ipfix(ipfix_template(256, FLOW_FIELDS), domain=1))
+    assert decoded(decoder, ipfix(a_set(256, RECORD), domain=2)) == []
+    assert decoder.decode([datagram(ipfix(a_set(256, RECORD), domain=1), exporter="192.0.2.2")]) == []
+    assert len(decoded(decoder, ipfix(a_set(256, RECORD), domain=1))) == 1
+
+
+def test_fields_of_any_length_of_other_enterprises_and_reversed() -> None:
+    fields = (Spec(8, 4), Spec(82, VARIABLE), Spec(12, 4), Spec(5, VARIABLE, 4711), Spec(2, 4, 29305), Spec(2, 3))
+    long = b"x" * 300
+    records = b"".join(
+        bytes([198, 51, 100, number]) + name + bytes([203, 0, 113, 9]) + b"\2ab" + bytes([0, 0, 0, 8, 0, 1, number])
+        for number, name in ((1, b"\4eth0"), (2, b"\xff" + struct.pack(">H", 300) + long), (3, b"\0"))
+    )
+    batch = only(decoded(Decoder(), ipfix(ipfix_template(256, fields), a_set(256, records, padding=2))))
+    assert [address(batch.flows, row) for row in range(3)] == [f"198.51.100.{number}" for number in (1, 2, 3)]
+    assert list(batch.flows["packets"]) == [257, 258, 259], "sent in three bytes"
+    assert batch.columns is not None
+    assert batch.columns.columns[1] == [b"eth0", long, b""]
+    names = [each.element.name for each in batch.columns.template.fields]
+    assert names[1:5] == [
+        "interfaceName",
+        "destinationIPv4Address",
+        "enterprise4711Element5",
+        "reversePacketDeltaCount",
+    ]
+
+
+def test_addresses_of_both_kinds_in_one_template() -> None:
+    fields = (Spec(8, 4), Spec(27, 16), Spec(12, 4), Spec(28, 16))
+    wide = IPv6Address("2001:db8::1").packed
+    records = bytes([198, 51, 100, 1]) + bytes(16) + bytes([203, 0, 113, 9]) + bytes(16)
+    records += bytes(4) + wide + bytes(4) + wide
+    flows = only(decoded(Decoder(), ipfix(ipfix_template(256, fields), a_set(256, records)))).flows
+    assert [address(flows, row) for row in range(2)] == ["198.51.100.1", "2001:db8::1"]
+
+
+def test_times_in_all_their_forms() -> None:
+    at = NOW * 1_000_000 - 5_000_000
+    ntp = struct.pack(">II", NOW - 5 + 2_208_988_800, 0)
+    for number, value in (
+        (150, struct.pack(">I", NOW - 5)),
+        (152, struct.pack(">Q", (NOW - 5) * 1_000)),
+        (154, ntp),
+        (156, ntp),
+        (158, struct.pack(">I", 5_000_000)),
+    ):
+        message = ipfix(ipfix_template(256, [Spec(number, len(value))]), a_set(256, value))
+        assert int(only(decoded(Decoder(), message)).flows[0]["first"]) == at, number
+    initialised = struct.pack(">QI", (NOW - 100) * 1_000, 95_000)
+    message = ipfix(ipfix_template(256, [Spec(160, 8), Spec(22, 4)]), a_set(256, initialised))
+    assert int(only(decoded(Decoder(), message)).flows[0]["first"]) == at
+    message = v9(v9_template(256, [Spec(22, 4)]), a_set(256, struct.pack(">I", UPTIME - 5_000)))
+    assert int(only(decoded(Decoder(), message)).flows[0]["first"]) == at
+
+
+def test_each_record_has_the_sampling_of_its_sampler_also_when_it_is_told_later() -> None:
+    fields = (*FLOW_FIELDS, Spec(48, 1))
+    decoder = Decoder()
+    data = v9(v9_template(256, fields), a_set(256, RECORD + b"\1" + RECORD + b"\2" + RECORD + b"\3"))
+    assert list(only(decoded(decoder, data)).flows["sampling"]) == [0, 0, 0]
+    samplers = struct.pack(">IBI", 1, 1, 100) + struct.pack(">IBI", 1, 2, 2000)
+    options = v9(v9_options(257, [Spec(1, 4)], [Spec(48, 1), Spec(50, 4)]), a_set(257, samplers))
+    assert list(only(decoded(decoder, data, options)).flows["sampling"]) == [100, 2000, 0]
+
+
+def test_so_many_packets_and_then_so_many_not() -> None:
+    options = ipfix_template(257, [Spec(302, 8), Spec(305, 4), Spec(306, 4)], scopes=1)
+    told = a_set(257, struct.pack(">QII", 9, 1, 999))
+    data = a_set(256, RECORD)
+    batch = only(decoded(Decoder(), ipfix(ipfix_template(256, FLOW_FIELDS), options, told, data)))
+    assert list(batch.flows["sampling"]) == [1000], "of the one sampler there is"
+
+
+def test_what_exporters_may_make_us_remember_is_bounded() -> None:
+    decoder = Decoder(Limits(domains=2, templates=3, waiting=100, waiting_of_one=60))
+    for number in range(256, 262):
+        decoded(decoder, ipfix(ipfix_template(number, FLOW_FIELDS), domain=1))
+    assert decoder.drops[Dropped.TOO_MANY_TEMPLATES] == 3
+    for domain in (2, 3, 4):
+        decoded(decoder, ipfix(a_set(300, bytes(40)), domain=domain))
+    assert decoder.drops[Dropped.TOO_MANY_EXPORTERS] == 2
+    assert Dropped.NO_TEMPLATE not in decoder.drops
+    decoded(decoder, ipfix(a_set(300, bytes(40)), domain=2))
+    assert decoder.drops[Dropped.NO_TEMPLATE] == 1, "more than one domain may keep"
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", Dropped.UNKNOWN_VERSION),
+        (b"\0\7" + bytes(40), Dropped.UNKNOWN_VERSION),
+        (b"\0\5" + bytes(10), Dropped.MALFORMED),
+        (v5(v5_record("192.0.2.1", "192.0.2.2"))[:-1], Dropped.MALFORMED),
+        (b"\0\x09" + bytes(10), Dropped.MALFORMED),
+        (b"\0\x0a" + bytes(10), Dropped.MALFORMED),
+        (ipfix(a_set(256, RECORD), length=1_000), Dropped.CUT_OFF),
+        (ipfix(b"\1\0\0\3"), Dropped.MALFORMED),
+        (ipfix(b"\1\0\1\0"), Dropped.MALFORMED),
+        (ipfix(ipfix_template(256, FLOW_FIELDS)[:-2]), Dropped.MALFORMED),
+        (ipfix(ipfix_template(256, [Spec(1, 0)])), Dropped.UNFIT_TEMPLATE),
+        (ipfix(ipfix_template(256, [Spec(1, 65_000)] * 2)), Dropped.UNFIT_TEMPLATE),
+        (ipfix(a_set(3, struct.pack(">HHH", 256, 1, 2) + bytes(4))), Dropped.MALFORMED),
+        (v9(a_set(1, struct.pack(">HHH", 256, 3, 4) + bytes(8))), Dropped.MALFORMED),
+        (b"\0\0\0\5" + bytes(8), Dropped.MALFORMED),
+    ],
+)
+def test_what_is_not_decoded_has_a_reason(payload: bytes, reason: Dropped) -> None:
+    decoder = Decoder()
+    decoded(decoder, payload)
+    assert decoder.drops[reason] == 1
+
+
+def test_what_comes_before_the_damage_is_decoded() -> None:
+    decoder = Decoder()
+    batch = only(decoded(decoder, ipfix(ipfix_template(256, FLOW_FIELDS), a_set(256, RECORD), b"\1\0\0\3")))
+    assert len(batch.flows) == 1
+    assert decoder.drops[Dropped.MALFORMED] == 1
