@@ -13,7 +13,7 @@ from tests.stage.footprint import changes, footprint
 # The checkout may be closed to others: it is read while still root.
 AS_NOBODY = """
 import os
-import jfe_cni.agent.daemon
+import jfe_cni.agent.daemon, jfe_cni.cni.namespaces_file, jfe_cni.cni.service
 from jfe_cni.cli.main import main
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 main()
