@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
-from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.dropped import Dropped
 
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
@@ -32,12 +30,12 @@ _MOST_EXTENSIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The outermost IP. `ports`: (0, 0) where the transport has none, or they are cut off; ICMP's type and code as the
-    second of them, as NetFlow has it. `payload`: what follows the transport's header, or the IP's where that is of no
-    known protocol. `fragment`: it is one, not the first."""
+    """The outermost IP. `source`, `destination`: 4 or 16 bytes. `ports`: (0, 0) where the transport has none, or they
+    are cut off; ICMP's type and code as the second of them, as NetFlow has it. `payload`: what follows the transport's
+    header, or the IP's where that is of no known protocol. `fragment`: it is one, not the first."""
 
-    source: Address
-    destination: Address
+    source: bytes
+    destination: bytes
     protocol: int
     ports: tuple[int, int]
     tcp_flags: int
@@ -91,7 +89,7 @@ def _from_ipv4(data: bytes, at: int) -> Packet | Dropped:
     if header < 20 or len(data) < at + header:
         return Dropped.CUT_OFF
     _, tos, length, _, offset, _, protocol = struct.unpack_from(">BBHHHBB", data, at)
-    source, destination = IPv4Address(data[at + 12 : at + 16]), IPv4Address(data[at + 16 : at + 20])
+    source, destination = data[at + 12 : at + 16], data[at + 16 : at + 20]
     # 0 is a segment that the network card is to cut up itself.
     end = at + length if header <= length else len(data)
     return _with_transport(source, destination, protocol, tos, data, at + header, end, fragment=bool(offset & 0x1FFF))
@@ -101,7 +99,7 @@ def _from_ipv6(data: bytes, at: int) -> Packet | Dropped:
     if len(data) < at + 40:
         return Dropped.CUT_OFF
     first, length, protocol = struct.unpack_from(">IHB", data, at)
-    source, destination = IPv6Address(data[at + 8 : at + 24]), IPv6Address(data[at + 24 : at + 40])
+    source, destination = data[at + 8 : at + 24], data[at + 24 : at + 40]
     start, end, fragment = at + 40, at + 40 + length if length else len(data), False
     for _ in range(_MOST_EXTENSIONS):
         if len(data) < start + 8:
@@ -120,7 +118,7 @@ def _from_ipv6(data: bytes, at: int) -> Packet | Dropped:
 
 
 def _with_transport(
-    source: Address, destination: Address, protocol: int, tos: int, data: bytes, at: int, end: int, *, fragment: bool
+    source: bytes, destination: bytes, protocol: int, tos: int, data: bytes, at: int, end: int, *, fragment: bool
 ) -> Packet:
     ports, flags, start = (0, 0), 0, at
     if not fragment:

@@ -6,11 +6,16 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jfe_cni.overflowd.decoders import Batch, Decoder
-from jfe_cni.overflowd.dropped import Dropped
+from jfe_cni.overflowd.decoders.samples import ETHERNET, flows_of
+from jfe_cni.overflowd.decoders.sflow import Sample
+from jfe_cni.overflowd.dropped import Dropped, Drops
+from jfe_cni.overflowd.packets import Packet, from_ethernet
 from tests.overflowd.exports import NOW, address, datagram, real
-from tests.overflowd.frames import ethernet, ipv4, tcp
+from tests.overflowd.frames import IPV6, ethernet, ipv4, ipv6, tcp, udp
 from tests.overflowd.test_real_exports import decode
 
 AGENT = IPv4Address("192.0.2.77")
@@ -78,6 +83,39 @@ def test_a_summary_is_as_good_as_a_header(kind: int, source: IPv4Address | IPv6A
     row = batch.flows[0]
     assert address(batch.flows, 0) == str(source)
     assert (row["octets"], row["protocol"], row["source_port"], row["destination_port"]) == (800, 17, 53, 5353)
+
+
+FRAMES = [
+    FRAME.ljust(80, b"x"),
+    ethernet(ipv4("198.51.100.1", "203.0.113.9", 17, udp(53, 5353, bytes(40)))),
+    ethernet(ipv6("2001:db8::1", "2001:db8::2", 6, tcp(1, 2, 0x12)), IPV6),
+    ethernet(ipv6("2001:db8::1", "2001:db8::2", 17, udp(1, 2, bytes(40))), IPV6),
+]
+
+
+PLACES = st.lists(st.tuples(st.integers(0, 75), st.integers(0, 255)), max_size=4)
+
+
+@given(st.lists(st.tuples(st.sampled_from(FRAMES), PLACES), max_size=6))
+def test_what_is_read_by_the_thousand_is_what_is_read_one_by_one(
+    changes: list[tuple[bytes, list[tuple[int, int]]]],
+) -> None:
+    headers = []
+    for frame, places in changes:
+        header = bytearray(frame)
+        for at, value in places:
+            header[at % len(header)] = value
+        headers.append(bytes(header))
+    together, drops = [Sample(each, ETHERNET, 100, 1, 0, 0) for each in headers], Drops()
+    flows = flows_of(together, [NOW] * len(together), drops)
+    packets = [packet for each in headers if isinstance(packet := from_ethernet(each), Packet)]
+    assert len(flows) == len(packets)
+    assert drops.total() == len(headers) - len(packets)
+    for row, packet in zip(flows, packets, strict=True):
+        expected = (*packet.ports, packet.protocol, packet.tcp_flags)
+        assert tuple(row[["source_port", "destination_port", "protocol", "tcp_flags"]]) == expected
+        ends = [row[name].tobytes()[-len(packet.source) :] for name in ("source", "destination")]
+        assert ends == [packet.source, packet.destination]
 
 
 @pytest.mark.parametrize(

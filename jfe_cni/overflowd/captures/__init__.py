@@ -6,6 +6,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 from jfe_cni.errors import RequestError
@@ -56,4 +57,4 @@ def _datagrams(stream: io.BufferedReader, drops: Drops, name: str) -> Iterator[D
 
 
 def _datagram(at: int, packet: Packet) -> Datagram:
-    return Datagram(packet.source, packet.ports[1], at, packet.payload)
+    return Datagram(ip_address(packet.source), packet.ports[1], at, packet.payload)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jfe_cni.overflowd.datagrams import Address, Datagram
-from jfe_cni.overflowd.decoders import netflow_v5, sets, sflow
+from jfe_cni.overflowd.decoders import netflow_v5, samples, sets, sflow
 from jfe_cni.overflowd.decoders.batch import Batch, Format
 from jfe_cni.overflowd.decoders.domains import Domain, Domains, Limits
-from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, Flows, Moments
+from jfe_cni.overflowd.decoders.flows import Moments
 from jfe_cni.overflowd.decoders.normalise import flows_of
 from jfe_cni.overflowd.decoders.templates import Template, columns_of, record_count
 from jfe_cni.overflowd.dropped import Dropped, Drops
@@ -41,6 +41,14 @@ class _Group:
         self.sampling.append(sampling)
 
 
+@dataclass
+class _Sampled:
+    """Of one agent: packets, and when each came."""
+
+    packets: list[sflow.Sample] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+
+
 class Decoder:
     """Remembers templates and samplers, for each exporter and domain, within limits. `drops`: what was not decoded."""
 
@@ -52,7 +60,7 @@ class Decoder:
         """The flows of all of them. To be given many at once: what a batch costs, it costs once. Where a template comes
         after its data, those are decoded when it comes."""
         groups: dict[tuple[object, ...], _Group] = {}
-        batches = []
+        sampled: dict[tuple[Address, Address, int], _Sampled] = {}
         for datagram in datagrams:
             version = int.from_bytes(datagram.payload[:2])
             if version in (9, 10):
@@ -60,10 +68,15 @@ class Decoder:
             elif version == 5:
                 self._netflow_v5(datagram, groups)
             elif datagram.payload[:4] == b"\0\0\0\5":
-                batches += self._sflow(datagram)
+                self._sflow(datagram, sampled)
             else:
                 self.drops[Dropped.UNKNOWN_VERSION] += 1
-        return [*(_decoded(group) for group in groups.values()), *batches]
+        batches = [_decoded(group) for group in groups.values()]
+        for (exporter, agent, sub_agent), found in sampled.items():
+            flows = samples.flows_of(found.packets, found.at, self.drops)
+            if len(flows):
+                batches.append(Batch(Format.SFLOW, exporter, agent, sub_agent, flows, None))
+        return batches
 
     def _netflow_v5(self, datagram: Datagram, groups: dict[tuple[object, ...], _Group]) -> None:
         header = netflow_v5.parse(datagram.payload)
@@ -118,21 +131,20 @@ class Decoder:
         except sets.Malformed:
             self.drops[Dropped.MALFORMED] += 1
 
-    def _sflow(self, datagram: Datagram) -> list[Batch]:
+    def _sflow(self, datagram: Datagram, sampled: dict[tuple[Address, Address, int], _Sampled]) -> None:
         header = sflow.parse(datagram.payload)
         if header is None:
             self.drops[Dropped.MALFORMED] += 1
-            return []
-        samples = []
+            return
+        key = (datagram.exporter, header.agent, header.sub_agent)
+        gathered = sampled.setdefault(key, _Sampled())
+        before = len(gathered.packets)
         for found in sflow.samples_of(header):
-            if isinstance(found, Dropped):
+            if type(found) is sflow.Sample:
+                gathered.packets.append(found)
+            elif isinstance(found, Dropped):
                 self.drops[found] += 1
-            else:
-                samples.append(found)
-        if not samples:
-            return []
-        flows = _sampled(samples, datagram.at)
-        return [Batch(Format.SFLOW, datagram.exporter, header.agent, header.sub_agent, flows, None)]
+        gathered.at += [datagram.at] * (len(gathered.packets) - before)
 
 
 def _decoded(group: _Group) -> Batch:
@@ -145,19 +157,3 @@ def _decoded(group: _Group) -> Batch:
         sampling = group.domain.sampling.of(columns)
     flows = flows_of(columns, moments, sampling)
     return Batch(group.format, group.exporter, group.exporter, group.number, flows, columns)
-
-
-def _sampled(samples: Sequence[sflow.Sample], at: int) -> Flows:
-    """Each is one packet, seen when it came here: sFlow tells no time."""
-    flows = np.zeros(len(samples), FLOW)
-    for row, sample in zip(flows, samples, strict=True):
-        packet = sample.packet
-        for name, address in (("source", packet.source), ("destination", packet.destination)):
-            raw = np.frombuffer(address.packed, "u1")
-            row[name] = raw if len(raw) == 16 else np.concatenate((MAPPED, raw))
-        row["source_port"], row["destination_port"] = packet.ports
-        row["protocol"], row["tcp_flags"] = packet.protocol, packet.tcp_flags
-        row["packets"], row["octets"], row["sampling"] = 1, sample.octets, sample.sampling
-        row["first"] = row["last"] = at
-        row["input"], row["output"] = sample.input, sample.output
-    return flows

@@ -83,10 +83,14 @@ def _first(columns: Columns, numbers: Iterable[int]) -> npt.NDArray[np.uint64] |
 def _addresses(columns: Columns, into: npt.NDArray[np.uint8], ipv4: int, ipv6: int) -> None:
     """A template may have both: the one that is not all zero is the record's."""
     narrow, wide = _bytes(columns, ipv4, 4), _bytes(columns, ipv6, 16)
-    if wide is not None:
-        into[:] = wide
+    if wide is None:
+        if narrow is not None:
+            into[:, :12] = MAPPED
+            into[:, 12:] = narrow
+        return
+    into[:] = wide
     if narrow is not None:
-        absent = np.ones(len(into), bool) if wide is None else ~wide.any(axis=1)
+        absent = ~wide.any(axis=1)
         into[absent, :12] = MAPPED
         into[absent, 12:] = narrow[absent]
 

@@ -6,17 +6,18 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.dropped import Dropped
-from jfe_cni.overflowd.packets import Packet, from_ethernet, from_ip
+from jfe_cni.overflowd.packets import Packet
 
 # Enterprise 0's formats of samples and of what is in them.
 _FLOW, _EXPANDED_FLOW = 1, 3
 _RAW_HEADER, _IPV4, _IPV6 = 1, 3, 4
-# header_protocol: what a raw header begins with.
-_ETHERNET, _HEADER_IPV4, _HEADER_IPV6 = 1, 11, 12
 _INTERNAL = 0x3FFFFFFF
+_NORMAL, _EXPANDED = struct.Struct(">IIIIIIII"), struct.Struct(">IIIIIIIIIII")
+_RECORD, _RAW = struct.Struct(">II"), struct.Struct(">IIII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,12 @@ class Header:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One packet. `octets`: of the whole frame. `sampling`: one in so many."""
+class Sample(NamedTuple):
+    """One packet: its first bytes, and what they begin with; or, where those are not told, what it was found to be.
+    `octets`: of the whole frame. `sampling`: one in so many."""
 
-    packet: Packet
+    header: bytes | Packet
+    link: int
     octets: int
     sampling: int
     input: int
@@ -60,65 +62,54 @@ def samples_of(header: Header) -> Iterator[Sample | Dropped]:
         if len(data) - at < 8:
             yield Dropped.MALFORMED
             return
-        kind, length = struct.unpack_from(">II", data, at)
+        kind, length = _RECORD.unpack_from(data, at)
         at += 8
         if length > len(data) - at:
             yield Dropped.MALFORMED
             return
         if kind in (_FLOW, _EXPANDED_FLOW):
-            yield _sample(data[at : at + length], expanded=kind == _EXPANDED_FLOW)
+            yield _sample(data, at, at + length, expanded=kind == _EXPANDED_FLOW)
         else:
             yield Dropped.UNKNOWN_FORMAT
         at += length
 
 
-def _sample(data: bytes, *, expanded: bool) -> Sample | Dropped:
-    if len(data) < (44 if expanded else 32):
+def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropped:
+    if end - at < (44 if expanded else 32):
         return Dropped.MALFORMED
     if expanded:
-        _, _, _, sampling, _, _, _, received, _, sent, count = struct.unpack_from(">IIIIIIIIIII", data)
-        at = 44
+        _, _, _, sampling, _, _, _, received, _, sent, count = _EXPANDED.unpack_from(data, at)
+        at += 44
     else:
-        _, _, sampling, _, _, received, sent, count = struct.unpack_from(">IIIIIIII", data)
-        received, sent, at = received & _INTERNAL, sent & _INTERNAL, 32
-    found: Sample | Dropped = Dropped.UNKNOWN_HEADER
+        _, _, sampling, _, _, received, sent, count = _NORMAL.unpack_from(data, at)
+        received, sent, at = received & _INTERNAL, sent & _INTERNAL, at + 32
+    found: Sample | None = None
     for _ in range(count):
-        if len(data) - at < 8:
+        if end - at < 8:
             return Dropped.MALFORMED
-        kind, length = struct.unpack_from(">II", data, at)
+        kind, length = _RECORD.unpack_from(data, at)
         at += 8
-        if length > len(data) - at:
+        if length > end - at:
             return Dropped.MALFORMED
-        read = _packet(kind, data[at : at + length])
+        if kind == _RAW_HEADER and length >= 16:
+            link, octets, _, size = _RAW.unpack_from(data, at)
+            # It says more than the summary that may stand beside it.
+            return Sample(data[at + 16 : at + 16 + min(size, length - 16)], link, octets, sampling, received, sent)
+        read = _summary(kind, data[at : at + length])
         if read is not None:
-            packet, octets = read
-            if isinstance(packet, Packet):
-                # A raw header says more than the summary that may stand beside it.
-                return Sample(packet, octets, sampling, received, sent)
-            found = packet
-        # XDR fills up to four bytes, and not everybody counts them in.
+            found = Sample(*read, sampling, received, sent)
         at += length
-    return found
+    return found or Dropped.UNKNOWN_HEADER
 
 
-def _packet(kind: int, data: bytes) -> tuple[Packet | Dropped, int] | None:
-    """With the frame's octets; None for a record that is of no packet."""
-    if kind == _RAW_HEADER and len(data) >= 16:
-        protocol, octets, _, length = struct.unpack_from(">IIII", data)
-        header = data[16 : 16 + length]
-        if protocol == _ETHERNET:
-            return from_ethernet(header), octets
-        if protocol in (_HEADER_IPV4, _HEADER_IPV6):
-            return from_ip(header), octets
-        return Dropped.UNKNOWN_HEADER, octets
+def _summary(kind: int, data: bytes) -> tuple[Packet, int, int] | None:
+    """The packet, of no link, and the frame's octets; None for a record that is of no packet."""
     if kind == _IPV4 and len(data) >= 32:
         octets, protocol, source, destination, first, second, flags, tos = struct.unpack_from(">II4s4sIIII", data)
-        ends: tuple[Address, Address] = IPv4Address(source), IPv4Address(destination)
     elif kind == _IPV6 and len(data) >= 56:
         octets, protocol, source, destination, first, second, flags, tos = struct.unpack_from(">II16s16sIIII", data)
-        ends = IPv6Address(source), IPv6Address(destination)
     else:
         return None
     ports = (first & 0xFFFF, second & 0xFFFF)
-    packet = Packet(*ends, protocol & 0xFF, ports, flags & 0xFFFF, tos & 0xFF, fragment=False, payload=b"")
-    return packet, octets
+    packet = Packet(source, destination, protocol & 0xFF, ports, flags & 0xFF, tos & 0xFF, fragment=False, payload=b"")
+    return packet, 0, octets
