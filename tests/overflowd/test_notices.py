@@ -1,0 +1,236 @@
+"""Notices: what they say, to whom, and what of others is believed."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import stat
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc import jws
+from joserfc.jwk import OctKey, OKPKey
+
+from jfe_cni.errors import IdentityError
+from jfe_cni.overflowd.notices import keys
+from jfe_cni.overflowd.notices.notice import (
+    LARGEST,
+    Class,
+    End,
+    Notice,
+    Reporter,
+    TracedFlow,
+    Unfit,
+    copies,
+    decode,
+    encode,
+    new_nonce,
+)
+from jfe_cni.overflowd.notices.signing import ALGORITHM, LARGEST_SIGNED, TYPE, Refused, sign, verified
+from tests.overflowd.exports import NOW
+
+SCHEMA = Path(__file__).parents[2] / "docs/overflowd-notice.schema.json"
+FLOW = TracedFlow(
+    ip_address("198.51.100.1"), ip_address("203.0.113.9"), 53, 4_321, 17, 0, 3, 4_500, NOW * 1_000_000 + 5, 0, 1_000
+)
+REPORTER = Reporter(
+    "noc@carrier.example", "A Carrier", 64_500, "https://carrier.example/.well-known/overflowd/keys.json"
+)
+NOTICE = Notice(
+    End.DESTINATION, FLOW, 1e-6, Class.FAN_IN, ("41 sources in 60 s",), REPORTER, NOW * 1_000_000, "0123456789abcdef"
+)
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=256)
+times = st.integers(1, 2**51)
+addresses = st.one_of(*(st.tuples(each, each) for each in (st.ip_addresses(v=4), st.ip_addresses(v=6))))
+
+
+@st.composite
+def notices(draw: st.DrawFn) -> Notice:
+    source, destination = draw(addresses)
+    flow = TracedFlow(
+        source,
+        destination,
+        source_port=draw(st.integers(0, 65_535)),
+        destination_port=draw(st.integers(0, 65_535)),
+        protocol=draw(st.integers(0, 255)),
+        tcp_flags=draw(st.integers(0, 65_535)),
+        packets=draw(st.integers(0, 2**64 - 1)),
+        octets=draw(st.integers(0, 2**64 - 1)),
+        first=draw(st.one_of(st.just(0), times)),
+        last=draw(times),
+        sampling=draw(st.integers(0, 2**32 - 1)),
+    )
+    reporter = Reporter(draw(texts), draw(texts), draw(st.integers(0, 2**32 - 1)), draw(texts))
+    evidence = tuple(draw(st.lists(texts, max_size=3)))
+    odds, classified = draw(st.floats(1e-12, 1)), draw(st.sampled_from(Class))
+    return Notice(draw(st.sampled_from(End)), flow, odds, classified, evidence, reporter, draw(times), new_nonce())
+
+
+@given(notices())
+def test_a_notice_is_read_as_it_was_written_and_is_of_the_schema(notice: Notice) -> None:
+    written = encode(notice)
+    assert decode(written) == notice or len(written) > LARGEST
+    jsonschema.validate(json.loads(written), json.loads(SCHEMA.read_text()))
+
+
+def changed(*path: str, value: object) -> bytes:
+    document: dict[str, Any] = json.loads(encode(NOTICE))
+    inner = document
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"", Unfit.NO_JSON),
+        (b"[" * 5_000, Unfit.NO_JSON),
+        (b"\xff", Unfit.NO_JSON),
+        (b"[]", Unfit.MISSHAPEN),
+        (b"{}", Unfit.MISSHAPEN),
+        (b" " * (LARGEST + 1), Unfit.TOO_LARGE),
+        (changed("version", value=2), Unfit.UNKNOWN_VERSION),
+        (changed("to", value="everybody"), Unfit.MISSHAPEN),
+        (changed("odds", value=0), Unfit.MISSHAPEN),
+        (changed("odds", value=float("nan")), Unfit.MISSHAPEN),
+        (changed("nonce", value="short"), Unfit.MISSHAPEN),
+        (changed("made", value="2026-01-01T00:00:00"), Unfit.MISSHAPEN),
+        (changed("evidence", value=["x"] * 17), Unfit.MISSHAPEN),
+        (changed("evidence", value=["\x1b[2J"]), Unfit.MISSHAPEN),
+        (changed("flow", "source", value="2001:db8::1"), Unfit.MISSHAPEN),
+        (changed("flow", "source", value=3), Unfit.MISSHAPEN),
+        (changed("flow", "packets", value=-1), Unfit.MISSHAPEN),
+        (changed("flow", "packets", value=True), Unfit.MISSHAPEN),
+        (changed("flow", "packets", value=2**64), Unfit.MISSHAPEN),
+        (changed("reporter", value=None), Unfit.MISSHAPEN),
+        (changed("reporter", "contact", value="x" * 257), Unfit.MISSHAPEN),
+    ],
+)
+def test_what_is_no_notice_has_a_reason(raw: bytes, why: Unfit) -> None:
+    assert decode(raw) is why
+
+
+def test_what_a_later_release_says_besides_is_left_out() -> None:
+    assert decode(changed("flow", "colour", value="red")) == NOTICE
+
+
+def test_both_ends_are_told_the_same_of_the_flow() -> None:
+    (first, to_source), (second, to_destination) = copies(NOTICE)
+    assert (first, second) == (FLOW.source, FLOW.destination)
+    assert (to_source.to, to_destination.to) == (End.SOURCE, End.DESTINATION)
+    assert dataclasses.replace(to_source, to=End.DESTINATION) == to_destination
+    # Nothing of third parties: who is not one of the two ends is the reporter, as it wants to be known.
+    assert set(json.loads(encode(NOTICE))) == set(json.loads(SCHEMA.read_text())["required"])
+
+
+def test_a_signature_is_believed_by_the_key_it_was_made_with_alone() -> None:
+    key, other = keys.new_key(), keys.new_key()
+    signed = sign(NOTICE, key).encode()
+    assert verified(signed, {key.thumbprint(): _public(key)}) == NOTICE
+    assert verified(signed, {}) is Refused.UNKNOWN_KEY
+    assert verified(signed, {key.thumbprint(): _public(other)}) is Refused.WRONG_SIGNATURE
+
+
+def _public(key: OKPKey) -> OKPKey:
+    return OKPKey.import_key(key.as_dict(private=False))
+
+
+def _part(content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
+
+
+def test_no_other_algorithm_is_taken_and_none_least_of_all() -> None:
+    key = keys.new_key()
+    known = {key.thumbprint(): _public(key)}
+    payload, header = encode(NOTICE), {"kid": key.thumbprint(), "typ": TYPE}
+    unsigned = f"{_part(header | {'alg': 'none'})}.{base64.urlsafe_b64encode(payload).rstrip(b'=').decode()}."
+    # The public key as a shared secret: what a verifier that lets the header choose would take.
+    shared = OctKey.import_key(str(_public(key).as_dict(private=False)["x"]))
+    by_mac = jws.serialize_compact(header | {"alg": "HS256"}, payload, shared, algorithms=["HS256"])
+    for forged in (unsigned, by_mac):
+        assert verified(forged.encode(), known) is Refused.WRONG_ALGORITHM
+    untyped = jws.serialize_compact({"alg": ALGORITHM, "kid": key.thumbprint()}, payload, key, algorithms=[ALGORITHM])
+    assert verified(untyped.encode(), known) is Refused.WRONG_TYPE, "signed for something else"
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"..", b"a.b", b"\xff.\xff.\xff", b"e30.e30.e30", b"W10.e30.e30", b"x" * 9_000]
+)
+def test_garbage_is_no_jws(garbage: bytes) -> None:
+    assert verified(garbage, {}) in {Refused.NO_JWS, Refused.WRONG_ALGORITHM}
+
+
+def test_ten_megabytes_are_refused_unread() -> None:
+    assert verified(b"e30." + b"A" * 10_000_000 + b".AA", {}) is Refused.TOO_LARGE
+
+
+@given(st.integers(0), st.integers(0, 255))
+def test_a_signed_notice_with_any_byte_changed_is_refused(at: int, value: int) -> None:
+    signed = bytearray(SIGNED)
+    place = at % len(signed)
+    if signed[place] == value:
+        return
+    signed[place] = value
+    found = verified(bytes(signed), {KEY.thumbprint(): _public(KEY)})
+    # The last character of a part has bits that say nothing.
+    assert isinstance(found, Refused) or found == NOTICE
+
+
+KEY = OKPKey.generate_key("Ed25519", private=True)
+SIGNED = sign(NOTICE, KEY).encode()
+
+
+def test_the_largest_notice_fits_when_it_is_signed() -> None:
+    assert len(base64.urlsafe_b64encode(bytes(LARGEST + 512))) <= LARGEST_SIGNED
+
+
+def test_a_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state/keys.json"
+    made = keys.read_or_make(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert keys.read_or_make(path).signing.thumbprint() == made.signing.thumbprint()
+    assert [entry.name for entry in path.parent.iterdir()] == ["keys.json"]
+
+
+def test_a_rotated_key_is_published_for_a_while_and_without_its_private_half(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    former = keys.read_or_make(path).signing
+    ring = keys.rotate(path, NOW)
+    again = keys.read_or_make(path)
+    assert again.signing.thumbprint() == ring.signing.thumbprint() != former.thumbprint()
+    published = again.published(NOW + keys.OVERLAP - 1)["keys"]
+    assert [each["kid"] for each in published] == [ring.signing.thumbprint(), former.thumbprint()]
+    assert all("d" not in each and each["alg"] == ALGORITHM for each in published)
+    assert len(again.published(NOW + keys.OVERLAP)["keys"]) == 1
+    assert (
+        verified(sign(NOTICE, former).encode(), {each["kid"]: OKPKey.import_key(each) for each in published}) == NOTICE
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"signing": 3, "former": []}', '{"signing": {"kty": "OKP"}, "former": []}']
+)
+def test_a_file_that_holds_no_keys_is_left_alone_and_said_to_be(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(content)
+    path.chmod(0o600)
+    with pytest.raises(IdentityError, match="holds no keys"):
+        keys.read_or_make(path)
+    assert path.read_text() == content
+
+
+def test_a_file_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys.read_or_make(path)
+    path.chmod(0o640)
+    with pytest.raises(IdentityError, match="open to others"):
+        keys.read_or_make(path)
