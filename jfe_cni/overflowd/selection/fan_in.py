@@ -1,0 +1,70 @@
+"""How many sources send to each destination, about, in memory that does not grow with either.
+
+Linear counting (Whang et al., 1990) in rows of bitmaps, of which a destination has one in each row: the one that tells
+the least is believed, for what others have left in it is only ever more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from jfe_cni.overflowd.datagrams import Microseconds
+
+_ROWS = 2
+_BITMAPS = 1 << 16
+_BITS = 256
+_WORDS = _BITS // 64
+# Above it so few bits are left that the count is a guess.
+MOST_TOLD = int(_BITS * np.log(_BITS / 4))
+
+
+class FanIn:
+    """`window`: microseconds in which sources are counted together, two of which are looked at. `seed`: nobody who
+    sends may know which addresses fall together."""
+
+    def __init__(self, seed: int, window: Microseconds = 60_000_000) -> None:
+        chance = np.random.Generator(np.random.PCG64(seed))
+        self._salts = chance.integers(0, 2**64, (_ROWS + 1, 2), "u8", endpoint=False)
+        self._window = window
+        self._now = self._empty()
+        self._before = self._empty()
+        self._since: Microseconds = 0
+
+    def count(
+        self, sources: npt.NDArray[np.uint8], destinations: npt.NDArray[np.uint8], at: Microseconds
+    ) -> npt.NDArray[np.float64]:
+        """Takes these in, and says of each how many sources its destination has, `MOST_TOLD` at most. `at`: now."""
+        self._turn(at)
+        bits = self._hash(_ROWS, sources) % np.uint64(_BITS)
+        words, ones = bits >> np.uint64(6), np.uint64(1) << (bits & np.uint64(63))
+        told = np.full(len(sources), float(MOST_TOLD))
+        for row in range(_ROWS):
+            where = self._hash(row, destinations) % np.uint64(_BITMAPS)
+            np.bitwise_or.at(self._now[row], (where, words), ones)
+            seen = np.bitwise_count(self._now[row][where] | self._before[row][where]).sum(axis=1)
+            empty = np.maximum(_BITS - seen, 4)
+            told = np.minimum(told, _BITS * np.log(_BITS / empty))
+        return told
+
+    def _turn(self, at: Microseconds) -> None:
+        if at >= self._since + 2 * self._window:
+            self._now, self._before, self._since = self._empty(), self._empty(), at
+        elif at >= self._since + self._window:
+            self._now, self._before = self._empty(), self._now
+            self._since += self._window
+
+    def _hash(self, which: int, addresses: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+        halves = np.ascontiguousarray(addresses).view("u8")
+        return _mixed(_mixed(halves[:, 0] ^ self._salts[which, 0]) ^ halves[:, 1] ^ self._salts[which, 1])
+
+    @staticmethod
+    def _empty() -> npt.NDArray[np.uint64]:
+        return np.zeros((_ROWS, _BITMAPS, _WORDS), "u8")
+
+
+def _mixed(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finaliser (Steele et al., 2014), without which neighbouring addresses would fall together."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -1,0 +1,94 @@
+"""What raises the odds: addresses of known networks, and many sources of one destination."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jfe_cni.overflowd.selection.fan_in import MOST_TOLD, FanIn
+from jfe_cni.overflowd.selection.prefixes import Prefixes
+
+
+def wide(*addresses: str) -> npt.NDArray[np.uint8]:
+    raw = b"".join(IPv6Address(each if ":" in each else f"::ffff:{each}").packed for each in addresses)
+    return np.frombuffer(raw, "u1").reshape(-1, 16)
+
+
+def numbered(count: int, net: int) -> npt.NDArray[np.uint8]:
+    return wide(*(f"10.{net}.{number >> 8}.{number & 255}" for number in range(count)))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> IPv4Network | IPv6Network:
+    address = draw(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
+    length = draw(st.integers(0, address.max_prefixlen))
+    return ip_network((address.packed, length), strict=False)
+
+
+@given(st.lists(networks(), max_size=8), st.lists(st.ip_addresses(v=4), max_size=8), st.data())
+def test_an_address_is_inside_where_one_of_the_prefixes_has_it(
+    known: list[IPv4Network | IPv6Network], narrow: list[object], data: st.DataObject
+) -> None:
+    # The ends of each prefix, and what is next to them.
+    ends = [int(each.network_address) + by for each in known if each.version == 4 for by in (-1, 0)]
+    ends += [int(each.broadcast_address) + by for each in known if each.version == 4 for by in (0, 1)]
+    asked = [f"::ffff:{end >> 16:x}:{end & 0xFFFF:x}" for end in ends if 0 <= end < 2**32]
+    asked += [f"::ffff:{each}" for each in narrow]
+    asked += [str(each) for each in data.draw(st.lists(st.ip_addresses(v=6), max_size=8))]
+    asked += [str(each.broadcast_address) for each in known if each.version == 6]
+    assert Prefixes(known).contain(wide(*asked)).tolist() == [_inside(each, known) for each in asked]
+
+
+def _inside(text: str, known: list[IPv4Network | IPv6Network]) -> bool:
+    address = IPv6Address(text)
+    return any(
+        address in each if each.version == 6 else address.ipv4_mapped is not None and address.ipv4_mapped in each
+        for each in known
+    )
+
+
+def test_of_no_prefixes_nothing_is_inside() -> None:
+    assert not Prefixes([])
+    assert list(Prefixes([]).contain(wide("192.0.2.1"))) == [False]
+
+
+@pytest.mark.parametrize("sources", [1, 10, 50, 200, 500])
+def test_sources_of_a_destination_are_counted_about(sources: int) -> None:
+    counted = FanIn(seed=1)
+    told = counted.count(numbered(sources, 1), np.repeat(wide("203.0.113.9"), sources, axis=0), at=0)
+    assert told[-1] == pytest.approx(sources, rel=0.25, abs=1)
+
+
+def test_more_sources_than_can_be_told_are_very_many() -> None:
+    told = FanIn(seed=1).count(numbered(9_000, 1), np.repeat(wide("203.0.113.9"), 9_000, axis=0), at=0)
+    assert told[-1] >= MOST_TOLD - 1
+
+
+def test_other_destinations_are_not_made_more_of_by_a_flood_of_one() -> None:
+    counted = FanIn(seed=1)
+    counted.count(numbered(9_000, 1), np.repeat(wide("203.0.113.9"), 9_000, axis=0), at=0)
+    quiet = counted.count(np.repeat(wide("192.0.2.1"), 1_000, axis=0), numbered(1_000, 2), at=1)
+    assert np.quantile(quiet, 0.99) < 3
+
+
+def test_the_same_source_again_is_one() -> None:
+    counted = FanIn(seed=1)
+    for _ in range(50):
+        told = counted.count(wide("192.0.2.1"), wide("203.0.113.9"), at=5)
+    assert told[0] == pytest.approx(1, abs=0.1)
+
+
+def test_what_was_long_ago_is_forgotten() -> None:
+    counted = FanIn(seed=1, window=100)
+    flood = numbered(200, 1), np.repeat(wide("203.0.113.9"), 200, axis=0)
+    one = wide("192.0.2.1"), wide("203.0.113.9")
+    counted.count(*flood, at=1_000)
+    assert counted.count(*one, at=1_150)[0] > 100, "of the window before"
+    assert counted.count(*one, at=1_250)[0] < 3
+    counted.count(*flood, at=1_260)
+    assert counted.count(*one, at=9_000)[0] < 3
