@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd import captures
 from jfe_cni.overflowd.dropped import Dropped, Drops
+from jfe_cni.overflowd.notices.notice import Notice, decode
 from tests.overflowd.exports import NOW, v5, v5_record
 from tests.overflowd.frames import ethernet, ipv4, tcp, udp
 
@@ -121,6 +122,21 @@ def test_every_record_is_a_line_of_json(tmp_path: Path) -> None:
     assert (lines[0]["source"], lines[0]["packets"], lines[0]["octets"]) == ("198.51.100.1", 3, 180)
     assert lines[0]["elements"]["sourceTransportPort"] == 1234
     assert "1 not decoded: fragment" in ended.stderr
+
+
+def test_what_would_be_told_of_is_printed_and_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(
+        pcap() + b"".join(struct.pack("<IIII", NOW, 0, len(FRAME), len(FRAME)) + FRAME for _ in range(200))
+    )
+    printed = [overflowd("read", str(path), "--odds", "0.01", "--seed", "7").stdout for _ in range(2)]
+    notices = [decode(line.encode()) for line in printed[0].splitlines()]
+    # 202 records of three packets each, at odds of one in a hundred a packet.
+    assert 0 < len(notices) < 20
+    assert all(isinstance(each, Notice) and each.flow.packets == 3 for each in notices)
+    flows = [[json.loads(line)["flow"] for line in text.splitlines()] for text in printed]
+    assert flows[0] == flows[1]
+    assert overflowd("read", str(path), "--odds", "0.5").returncode == 64
 
 
 def test_a_file_that_is_no_capture_is_an_error(tmp_path: Path) -> None:

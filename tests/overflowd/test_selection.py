@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jfe_cni.overflowd.decoders.flows import FLOW, Flows
+from jfe_cni.overflowd.notices.notice import Class, Reporter, decode, encode
 from jfe_cni.overflowd.selection.fan_in import MOST_TOLD, FanIn
+from jfe_cni.overflowd.selection.odds import LARGEST, Draw
 from jfe_cni.overflowd.selection.prefixes import Prefixes
+from jfe_cni.overflowd.selection.selector import Selector
+from jfe_cni.overflowd.selection.suspicion import CLASSES, Site, spoofed, suspect
 
 
 def wide(*addresses: str) -> npt.NDArray[np.uint8]:
@@ -92,3 +97,75 @@ def test_what_was_long_ago_is_forgotten() -> None:
     assert counted.count(*one, at=1_250)[0] < 3
     counted.count(*flood, at=1_260)
     assert counted.count(*one, at=9_000)[0] < 3
+
+
+OWN = Prefixes([ip_network("198.51.100.0/24"), ip_network("2001:db8::/32")])
+OUTSIDE, INSIDE = 7, 1
+
+
+def flows_of(*rows: tuple[str, str, int, int]) -> Flows:
+    """Source, destination, and the interfaces in and out."""
+    flows = np.zeros(len(rows), FLOW)
+    flows["source"], flows["destination"] = wide(*(row[0] for row in rows)), wide(*(row[1] for row in rows))
+    flows["input"], flows["output"] = [row[2] for row in rows], [row[3] for row in rows]
+    flows["packets"], flows["sampling"] = 3, 1_000
+    return flows
+
+
+def test_a_source_that_cannot_be_there_is_forged() -> None:
+    site = Site(own=OWN, external=frozenset({OUTSIDE}))
+    found = spoofed(
+        flows_of(
+            ("198.51.100.1", "203.0.113.9", OUTSIDE, INSIDE),  # ours, from outside
+            ("203.0.113.9", "198.51.100.1", OUTSIDE, INSIDE),
+            ("198.51.100.1", "203.0.113.9", INSIDE, OUTSIDE),
+            ("192.0.2.1", "203.0.113.9", INSIDE, OUTSIDE),  # not ours, from inside
+            ("192.0.2.1", "203.0.113.9", OUTSIDE, OUTSIDE),  # passes through
+            ("192.0.2.1", "203.0.113.9", 0, OUTSIDE),  # it is not told where from
+            ("2001:db8::1", "2001:db9::1", OUTSIDE, INSIDE),  # ours, from outside
+        ),
+        site,
+    )
+    assert np.flatnonzero(found).tolist() == [0, 3, 6]
+
+
+def test_without_knowing_itself_a_network_calls_nothing_forged() -> None:
+    flows = flows_of(("192.0.2.1", "203.0.113.9", INSIDE, OUTSIDE))
+    assert not spoofed(flows, Site(external=frozenset({OUTSIDE}))).any()
+    assert not spoofed(flows, Site(own=OWN)).any()
+
+
+def test_odds_rise_by_what_is_suspected_and_never_above_the_cap() -> None:
+    site = Site(
+        own=OWN,
+        external=frozenset({OUTSIDE}),
+        reported=Prefixes([ip_network("203.0.113.66/32")]),
+        many=20,
+        odds={Class.TRAFFIC: 1e-6, Class.FAN_IN: 1e-5, Class.SPOOFED_SOURCE: 1e-4, Class.REPORTED: 0.5},
+    )
+    rows = [(f"192.0.2.{number}", "203.0.113.9", OUTSIDE, INSIDE) for number in range(60)]
+    rows += [
+        ("192.0.2.1", "203.0.113.7", OUTSIDE, INSIDE),
+        ("198.51.100.1", "203.0.113.7", OUTSIDE, INSIDE),
+        ("192.0.2.1", "203.0.113.66", OUTSIDE, INSIDE),
+    ]
+    found = suspect(flows_of(*rows), site, FanIn(seed=1), at=0)
+    assert [CLASSES[number] for number in found.classes[59:]] == [
+        Class.FAN_IN,
+        Class.TRAFFIC,
+        Class.SPOOFED_SOURCE,
+        Class.REPORTED,
+    ]
+    assert found.odds[59:].tolist() == [1e-5, 1e-6, 1e-4, LARGEST]
+
+
+def test_a_notice_says_what_was_seen_and_nothing_of_interfaces() -> None:
+    reporter = Reporter("noc@carrier.example", "A Carrier", 64_500, "https://carrier.example/keys.json")
+    site = Site(own=OWN, external=frozenset({OUTSIDE}), odds=dict.fromkeys(Class, LARGEST))
+    selector = Selector(site, reporter, Draw(1), FanIn(1), nonce=lambda: "0123456789abcdef")
+    flows = flows_of(("198.51.100.1", "203.0.113.9", OUTSIDE, INSIDE))
+    (notice,) = selector.notices(flows, at=1_700_000_000_000_000)
+    assert (str(notice.flow.source), str(notice.flow.destination)) == ("198.51.100.1", "203.0.113.9")
+    assert (notice.classified, notice.odds, notice.flow.sampling) == (Class.SPOOFED_SOURCE, LARGEST, 1_000)
+    assert decode(encode(notice)) == notice
+    assert selector.notices(flows[:0], at=0) == []

@@ -28,17 +28,25 @@ def overflowd() -> None:
 
 @overflowd.command()
 @click.argument("capture", type=click.Path(exists=True, dir_okay=False))
-@click.option("--flows", is_flag=True, required=True, help="Print every record, a line of JSON each.")
-def read(capture: str, flows: bool) -> None:
-    """Read NetFlow v5 and v9, IPFIX and sFlow v5 from a capture (pcap, pcapng, gzip or not)."""
-    del flows
+@click.option("--flows", is_flag=True, help="Every record instead, a line of JSON each.")
+@click.option(
+    "--odds", type=click.FloatRange(0, 1e-2, min_open=True), default=1e-6, show_default=True, help="Of each packet."
+)
+@click.option("--seed", type=click.IntRange(0), help="Draw the same each time.")
+def read(capture: str, flows: bool, odds: float, seed: int | None) -> None:
+    """Read NetFlow v5 and v9, IPFIX and sFlow v5 from a capture (pcap, pcapng, gzip or not): which notices would they
+    make? A line of JSON for each, unsigned, and nothing is sent.
+    """
     try:
-        from jfe_cni.overflowd.cli.read import print_flows
+        from jfe_cni.overflowd.cli.read import print_flows, print_notices
     except ModuleNotFoundError as error:
-        if error.name != "numpy":
+        if error.name not in {"numpy", "joserfc"}:
             raise
-        raise click.ClickException("overflowd needs numpy: pip install 'jfe-cni[overflowd]'") from error
-    print_flows(capture)
+        raise click.ClickException(f"overflowd needs {error.name}: pip install 'jfe-cni[overflowd]'") from error
+    if flows:
+        print_flows(capture)
+    else:
+        print_notices(capture, odds, seed)
 
 
 def main() -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from jfe_cni.overflowd import captures
-from jfe_cni.overflowd.datagrams import Datagram
-from jfe_cni.overflowd.decoders import Decoder
+from jfe_cni.overflowd.datagrams import Datagram, Microseconds
+from jfe_cni.overflowd.decoders import Batch, Decoder
 from jfe_cni.overflowd.dropped import Drops
+from jfe_cni.overflowd.notices.notice import Reporter, encode
 from jfe_cni.overflowd.records import lines
+from jfe_cni.overflowd.selection.fan_in import FanIn
+from jfe_cni.overflowd.selection.odds import DEFAULT, Draw
+from jfe_cni.overflowd.selection.selector import Selector
+from jfe_cni.overflowd.selection.suspicion import ODDS, Site
 
 # Datagrams that are decoded at one stroke.
 _TOGETHER = 1_024
@@ -19,12 +25,27 @@ _TOGETHER = 1_024
 
 def print_flows(capture: str) -> None:
     """What was not decoded is said on standard error. Raises RequestError."""
-    drops = Drops()
-    decoder = Decoder()
+    for _, batch in _batches(capture):
+        for line in lines(batch):
+            print(line)
+
+
+def print_notices(capture: str, odds: float, seed: int | None) -> None:
+    """The notices of a capture, as if its flows had come when they were captured. Raises RequestError."""
+    site = Site(odds={each: usual / DEFAULT * odds for each, usual in ODDS.items()})
+    fan_in = FanIn(secrets.randbits(64) if seed is None else seed)
+    selector = Selector(site, Reporter("", "", 0, ""), Draw(seed), fan_in)
+    for at, batch in _batches(capture):
+        for notice in selector.notices(batch.flows, at):
+            print(encode(notice).decode())
+
+
+def _batches(capture: str) -> Iterator[tuple[Microseconds, Batch]]:
+    """With the time of capture."""
+    drops, decoder = Drops(), Decoder()
     for datagrams in _batched(captures.read(Path(capture), drops)):
         for batch in decoder.decode(datagrams):
-            for line in lines(batch):
-                print(line)
+            yield datagrams[-1].at, batch
     for reason, count in sorted((drops + decoder.drops).items()):
         print(f"overflowd: {count} not decoded: {reason}", file=sys.stderr)
 
