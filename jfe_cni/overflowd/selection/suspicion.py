@@ -61,8 +61,8 @@ def suspect(flows: Flows, site: Site, fan_in: FanIn, at: Microseconds) -> Suspic
 
 
 def spoofed(flows: Flows, site: Site) -> Mask:
-    """Where the source can't be whose it says: of ours, and it comes from outside; or of others, and it goes out without
-    having come from outside (BCP 38)."""
+    """Where the source can't be whose it says: of ours, and it comes from outside; or of others, and it goes out and
+    did not come from outside (BCP 38)."""
     if not site.own or not site.external:
         return np.zeros(len(flows), bool)
     outside = np.array(sorted(site.external), "u4")

@@ -1,0 +1,1 @@
+"""How notices get to the two ends of a flow, and to nobody else."""

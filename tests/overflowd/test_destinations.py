@@ -1,0 +1,81 @@
+"""Never a weapon: to whom a notice is not sent, and that it is less than what it answers to."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from jfe_cni.overflowd.delivery.destinations import (
+    Policy,
+    Withheld,
+    expected_amplification,
+    is_smaller_than_the_flow,
+    on_the_wire,
+)
+from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED
+from jfe_cni.overflowd.selection.odds import LARGEST
+
+SMALLEST_PACKET = 20
+"""Octets: an IPv4 header."""
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("8.8.8.8", None),
+        ("2606:4700::1111", None),
+        ("10.1.2.3", Withheld.PRIVATE),
+        ("100.64.0.1", Withheld.PRIVATE),
+        ("169.254.0.1", Withheld.PRIVATE),
+        ("192.0.2.1", Withheld.PRIVATE),
+        ("fd00::1", Withheld.PRIVATE),
+        ("fe80::1", Withheld.PRIVATE),
+        ("2001:db8::1", Withheld.PRIVATE),
+        ("127.0.0.1", Withheld.LOOPBACK),
+        ("::1", Withheld.LOOPBACK),
+        ("0.0.0.0", Withheld.UNSPECIFIED),
+        ("::", Withheld.UNSPECIFIED),
+        ("224.0.0.1", Withheld.MULTICAST),
+        ("ff02::1", Withheld.MULTICAST),
+        ("255.255.255.255", Withheld.BROADCAST),
+        ("240.0.0.1", Withheld.RESERVED),
+        ("::ffff:10.0.0.1", Withheld.PRIVATE),
+        ("::ffff:8.8.8.8", None),
+        ("64:ff9b::808:808", Withheld.TRANSLATED),
+        ("2002:808:808::1", Withheld.TRANSLATED),
+    ],
+)
+def test_what_is_nobodys_or_everybodys_is_not_sent_to(address: str, why: Withheld | None) -> None:
+    assert Policy().withheld(ip_address(address)) is why
+
+
+def test_own_networks_and_those_that_asked_not_to_be_told_are_left_alone() -> None:
+    policy = Policy(
+        own=(ip_network("8.8.8.0/24"), ip_network("2606:4700::/32")),
+        told=(ip_network("10.0.0.0/8"),),
+        opted_out=frozenset({ip_network("9.9.9.9/32"), ip_network("10.9.0.0/16")}),
+    )
+    assert policy.withheld(ip_address("8.8.8.8")) is Withheld.OWN
+    assert policy.withheld(ip_address("2606:4700::1")) is Withheld.OWN
+    assert policy.withheld(ip_address("9.9.9.9")) is Withheld.OPTED_OUT
+    assert policy.withheld(ip_address("10.1.1.1")) is None, "somebody has decided so"
+    assert policy.withheld(ip_address("10.9.1.1")) is Withheld.OPTED_OUT, "who asked is left alone whatever is decided"
+    assert policy.withheld(ip_address("9.9.9.8")) is None
+
+
+@pytest.mark.parametrize("odds", [1e-6, 1e-5, 1e-4])
+def test_nobody_makes_more_than_it_spends(odds: float) -> None:
+    """Of the largest notice, to both ends, for the smallest packets that can be."""
+    largest = on_the_wire(LARGEST_SIGNED, ip_address("2606:4700::1111"))
+    assert expected_amplification(largest, odds, SMALLEST_PACKET) < 1
+
+
+def test_at_the_cap_of_the_odds_a_flow_must_be_larger_than_its_notice() -> None:
+    """There the odds alone would not keep it below 1: the flow itself must."""
+    largest = on_the_wire(LARGEST_SIGNED, ip_address("2606:4700::1111"))
+    assert expected_amplification(largest, LARGEST, SMALLEST_PACKET) > 1
+    assert not is_smaller_than_the_flow(1_000, octets=999, sampling=0)
+    assert not is_smaller_than_the_flow(1_000, octets=1_000, sampling=1)
+    assert is_smaller_than_the_flow(1_000, octets=1_001, sampling=0)
+    assert is_smaller_than_the_flow(1_000, octets=40, sampling=1_000)
