@@ -33,6 +33,7 @@ NOT_RUN = {
     "jfe connections": "needs the reader's agent",
     "jfe explain": "needs the reader's agent",
     "jfe rules": "needs the reader's agent",
+    "overflowd read": "tests/overflowd/test_captures.py, on captures of its own",
     "ratelock serve": "tests/ratelock/test_cli.py",
     "ratelock add": "tests/ratelock/test_cli.py",
     "ratelock budget": "tests/ratelock/test_cli.py",

@@ -54,3 +54,14 @@ def element(number: int, enterprise: int) -> Element:
 def v9_scope(number: int) -> Element:
     """Of no enterprise that there is, so that it is taken for no element of IANA's."""
     return Element(number, -1, V9_SCOPES.get(number, f"scope{number}"), "unsigned64")
+
+
+def elements_page() -> str:
+    """What docs/information-elements.md is, as Markdown."""
+    head = (
+        "# Information elements that are known by name\n\n"
+        f"IANA's registry, up to element {max(registry())}. Others are called by their number and their enterprise's;\n"
+        "elements of the reverse direction (RFC 5103) are these, with `reverse` before.\n\n"
+        "| number | name | type |\n| --- | --- | --- |\n"
+    )
+    return head + "".join(f"| {number} | {name} | {kind} |\n" for number, (name, kind) in sorted(registry().items()))

@@ -27,9 +27,9 @@ class Stale(StrEnum):
 
 
 class Freshness:
-    """Of one reporter, that is, of one key that is believed: who floods makes nobody deaf but for itself. Remembers which
-    notices came, by nonce and end, as long as they would be taken. `most`: of them; where there are more, none is taken
-    that is older than what had to be forgotten."""
+    """Of one reporter, that is, of one key that is believed: who floods makes nobody deaf but for itself. Remembers
+    which notices came, by nonce and end, as long as they would be taken. `most`: of them; where there are more, none is
+    taken that is older than what had to be forgotten."""
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
         self._most = most
