@@ -1,0 +1,90 @@
+"""A real socket, on the loopback: what is sent comes, whole and from whom it is, and what does not come is counted."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from jfe_cni.errors import HostError
+from jfe_cni.overflowd.collector.udp import LARGEST, SO_RCVBUFFORCE, TOGETHER, UdpSocket
+from jfe_cni.overflowd.datagrams import Datagram
+from jfe_cni.overflowd.decoders import Decoder
+from tests.overflowd.exports import v5, v5_record
+
+
+@pytest.fixture
+def collector() -> Iterator[UdpSocket]:
+    with closing(UdpSocket(0)) as opened:
+        yield opened
+
+
+def send(collector: UdpSocket, payloads: list[bytes], host: str = "127.0.0.1") -> tuple[str, int]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        for each in payloads:
+            sender.sendto(each, (host, collector.port))
+        found: tuple[str, int] = sender.getsockname()[:2]
+        return found
+
+
+def received(collector: UdpSocket) -> list[Datagram]:
+    """On the loopback all is there when it has been sent."""
+    found = []
+    while together := collector.receive():
+        found += together
+    return found
+
+
+def test_nothing_waits_where_nothing_was_sent(collector: UdpSocket) -> None:
+    assert collector.receive() == []
+
+
+@pytest.mark.parametrize(("host", "exporter"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1")])
+def test_what_was_sent_comes_in_order_and_says_from_whom(collector: UdpSocket, host: str, exporter: str) -> None:
+    payloads = [bytes([number & 255]) * (number % 1_400) for number in range(2 * TOGETHER + 7)]
+    send(collector, payloads, host)
+    first = collector.receive()
+    assert len(first) == TOGETHER
+    found = first + received(collector)
+    assert [each.payload for each in found] == payloads
+    assert {(str(each.exporter), each.port) for each in found} == {(exporter, collector.port)}
+    assert (collector.dropped, collector.cut_off) == (0, 0)
+
+
+def test_a_short_datagram_after_a_long_one_is_short(collector: UdpSocket) -> None:
+    send(collector, [b"x" * 8_000])
+    assert [len(each.payload) for each in received(collector)] == [8_000]
+    send(collector, [b"y"])
+    assert [each.payload for each in received(collector)] == [b"y"]
+
+
+def test_what_is_too_long_is_counted(collector: UdpSocket) -> None:
+    send(collector, [b"x" * (LARGEST + 1)])
+    assert [len(each.payload) for each in received(collector)] == [LARGEST]
+    assert collector.cut_off == 1
+
+
+def test_what_the_kernel_drops_is_counted(collector: UdpSocket) -> None:
+    with socket.socket(fileno=socket.dup(collector.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16_384)
+    send(collector, [b"x" * 1_000] * 200)
+    came = len(received(collector))
+    assert came < 200
+    # With the next that comes through.
+    send(collector, [b"y"])
+    assert len(received(collector)) == 1
+    assert collector.dropped == 200 - came
+
+
+def test_exports_are_decoded_as_they_come(collector: UdpSocket) -> None:
+    send(collector, [v5(*[v5_record("198.51.100.1", "203.0.113.9")] * 30)] * 50)
+    batches = Decoder().decode(received(collector))
+    assert sum(len(each.flows) for each in batches) == 1_500
+
+
+def test_a_port_that_is_taken_is_said_to_be(collector: UdpSocket) -> None:
+    with pytest.raises(HostError, match=f"UDP port {collector.port} can't be opened"):
+        UdpSocket(collector.port)
