@@ -14,6 +14,9 @@ class Dropped(StrEnum):
     CUT_OFF = "cut-off"
     """Shorter than it says of itself, be it a capture's packet or a record."""
 
+    NOT_ALLOWED = "not-allowed"
+    """Of an exporter that is not on the list."""
+
     UNKNOWN_VERSION = "unknown-version"
     MALFORMED = "malformed"
     TOO_MANY_EXPORTERS = "too-many-exporters"
