@@ -14,7 +14,7 @@ LEAST_KEPT = 1_000
 # Forgotten at once, so that most attempts need not.
 PRUNED_TOGETHER = 256
 # Read beyond what is asked for: the attempts to come ask for the ones that follow.
-READ_AHEAD = 256
+READ_AHEAD = 1_024
 _MOST_KNOWN = 4_096
 
 # First and last number.
