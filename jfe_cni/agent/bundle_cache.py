@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 
+from jfe_cni import private_file
 from jfe_cni.agent.log import fields
 from jfe_cni.errors import IdentityError
 from jfe_cni.identity.bundle import TrustBundle
@@ -35,15 +34,8 @@ class BundleCache:
     def save(self, bundle: TrustBundle) -> None:
         """Whole or not at all. A disk that is full is no reason to refuse certificates: the next start needs the
         authority, then."""
+        kept = json.dumps({"source": self._source, "roots": bundle.pem()})
         try:
-            descriptor, beside = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-            try:
-                with os.fdopen(descriptor, "w") as file:
-                    json.dump({"source": self._source, "roots": bundle.pem()}, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(beside).replace(self._path)
-            finally:
-                Path(beside).unlink(missing_ok=True)
+            private_file.put(self._path, kept.encode(), replace=True)
         except OSError as error:
             self._log.warning("trust bundle not kept", extra=fields(path=str(self._path), error=str(error)))

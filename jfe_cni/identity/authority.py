@@ -14,7 +14,6 @@ import contextlib
 import enum
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from jfe_cni import private_file
 from jfe_cni.errors import IdentityError, RequestError
 from jfe_cni.identity import csr, leaf
 from jfe_cni.identity.bundle import TrustBundle
@@ -90,13 +90,13 @@ class Authority:
     def begin_rotation(self) -> None:
         """Makes a second root that is trusted from now on, and signs nothing yet."""
         self._require(Phase.SINGLE, "a rotation is under way already")
-        _write(self._folder / _NEXT, new_root(self._domain, self._clock()), replace=False)
+        private_file.put(self._folder / _NEXT, new_root(self._domain, self._clock()), replace=False)
         self.reload()
 
     def switch(self) -> None:
         """The second root signs from now on; the first is trusted until `retire`, and its key is gone."""
         self._require(Phase.INTRODUCED, "no second root has been introduced")
-        _write(self._folder / _FORMER, self._signing.certificate.public_bytes(Encoding.PEM), replace=True)
+        private_file.put(self._folder / _FORMER, self._signing.certificate.public_bytes(Encoding.PEM), replace=True)
         (self._folder / _NEXT).replace(self._folder / _SIGNING)
         self.reload()
 
@@ -124,7 +124,7 @@ def open_authority(folder: Path, domain: TrustDomain, clock: Clock) -> Authority
     if not signing.exists():
         # Another agent that shares the folder may be quicker: then its root is the one.
         with contextlib.suppress(FileExistsError):
-            _write(signing, new_root(domain, clock()), replace=False)
+            private_file.put(signing, new_root(domain, clock()), replace=False)
     return Authority(folder, domain, clock)
 
 
@@ -174,19 +174,3 @@ def _refuse_wide(path: Path) -> None:
         raise IdentityError(
             f"{path} belongs to user {status.st_uid}, not to {os.geteuid()}", remedy=f"chown it: {path}"
         )
-
-
-def _write(path: Path, content: bytes, *, replace: bool) -> None:
-    """Whole or not at all, 0600 from the first byte on. Raises FileExistsError unless it may replace."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            Path(name).replace(path)
-        else:
-            os.link(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from jfe_cni import private_file
 from jfe_cni.errors import IdentityError
 
 PUBLISHED = "/.well-known/overflowd/keys.json"
@@ -91,25 +91,8 @@ def _read(path: Path) -> KeyRing:
 
 
 def _put(path: Path, ring: KeyRing, *, replace: bool) -> None:
-    """Whole or not at all, 0600 from the first byte on. Raises FileExistsError where it is not to be replaced."""
     document = {
         "signing": ring.signing.as_dict(private=True),
         "former": [{"key": key.as_dict(private=True), "until": until} for key, until in ring.former],
     }
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            Path(name).replace(path)
-        else:
-            os.link(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    private_file.put(path, json.dumps(document).encode(), replace=replace)

@@ -6,9 +6,9 @@ import base64
 import contextlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
+from jfe_cni import private_file
 from jfe_cni.ratelock.faults import SealingError
 from jfe_cni.ratelock.keys.local import KEY_SIZE, LocalKey, decode
 
@@ -22,7 +22,7 @@ def file_key(path: Path) -> LocalKey:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Another replica on the same host may be quicker: then its key is the one.
             with contextlib.suppress(FileExistsError):
-                _make(path)
+                private_file.put(path, base64.b64encode(os.urandom(KEY_SIZE)) + b"\n", replace=False)
         return decode(_read(path), str(path))
     except OSError as error:
         raise SealingError(
@@ -45,22 +45,3 @@ def _read(path: Path) -> str:
                 f"{path} belongs to user {status.st_uid}, not to {os.geteuid()}", remedy=f"chown it: {path}"
             )
         return file.read(4096).decode("ascii", errors="replace")
-
-
-def _make(path: Path) -> None:
-    """Whole or not at all, 0600 from the first byte on, durable before anything is sealed under it. Raises
-    FileExistsError."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(os.urandom(KEY_SIZE)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
