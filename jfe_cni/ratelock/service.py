@@ -182,9 +182,12 @@ class Ratelock:
         Raises Forbidden after the attempt was counted, where no authority is called so; RequestError, the same, where
         the request is not signed by its own key, or for another trust domain."""
         authorise(caller, "certify", check_name(name, "a secret"))
-        certification.check_node(caller, node)
+        domain = certification.check_node(caller, node)
         names = certification.granted(caller, node, authority.asked(csr_pem))
-        secret = await self._admitted(caller, "certify", name, [csr_pem.encode(), node.encode()], idempotency_key)
+        content = [csr_pem.encode(), node.encode()]
+        # A node may have, and certify, several identities: one budget for all of them.
+        of_node = Meter("caller", f"spiffe://{domain}/host/{node}")
+        secret = await self._admitted(caller, "certify", name, content, idempotency_key, of_node)
         opened = await self._opened(secret)
         # `trust_bundle` tells whether there is such an authority, and this need not hide it.
         certificate = None
@@ -377,7 +380,13 @@ class Ratelock:
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     async def _admitted(
-        self, caller: Caller, operation: Operation, name: str, content: Sequence[bytes], idempotency_key: str | None
+        self,
+        caller: Caller,
+        operation: Operation,
+        name: str,
+        content: Sequence[bytes],
+        idempotency_key: str | None,
+        *more: Meter,
     ) -> StoredSecret:
         """What to answer from, once the attempt has been counted: the secret, or a decoy."""
         digest = b""
@@ -385,7 +394,7 @@ class Ratelock:
             check_idempotency_key(idempotency_key)
             digest = self._request_digest(operation, name, content)
         decoy = await self._decoys.of(operation)
-        meters = (Meter("all"), Meter("caller", caller.identity), Meter("secret", name))
+        meters = (Meter("all"), Meter("caller", caller.identity), *more, Meter("secret", name))
         attempt = Attempt(caller.identity, operation, name, meters, idempotency_key, digest)
         match await self._store.admit(attempt):
             case Admitted(secret=secret):

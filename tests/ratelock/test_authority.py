@@ -157,6 +157,22 @@ async def test_a_budget_per_node_and_in_all_bounds_what_is_signed(service: Ratel
     assert spent.value.meter == Meter("secret", "ca")
 
 
+async def test_all_credentials_of_a_node_have_one_budget(service: Ratelock, roots: TrustBundle) -> None:
+    """One that was certified for the node would else begin anew."""
+    await service.set_budget(OWNER, Meter("secret", "ca"), Budget((Limit(99, 3_600_000_000),)))
+    node = Meter("caller", "spiffe://jfe.test/host/n1")
+    await service.set_budget(OWNER, node, Budget((Limit(2, 3_600_000_000),)))
+    await service.certify(NODE, "ca", request(WEB), "n1")
+    as_workload = dataclasses.replace(NODE, identity=WEB)
+    another = "spiffe://jfe.test/host/n1/unit/another.service"
+    await service.certify(as_workload, "ca", request(another), "n1")
+    for caller in (NODE, as_workload, dataclasses.replace(NODE, identity=another)):
+        with pytest.raises(BudgetSpent) as spent:
+            await service.certify(caller, "ca", request("spiffe://jfe.test/host/n1/unit/third.service"), "n1")
+        assert spent.value.meter == node
+    await service.certify(OTHER_NODE, "ca", request("spiffe://jfe.test/host/n2/unit/web.service"), "n2")
+
+
 async def test_an_authority_signs_nothing_else_and_no_other_key_certifies(
     service: Ratelock, roots: TrustBundle
 ) -> None:

@@ -228,17 +228,6 @@ async def test_a_server_that_is_away_is_told_and_nobody_is_answered_until_it_is_
         await store.close()
 
 
-async def test_a_replica_that_stands_still_in_a_transaction_is_not_waited_for_forever(postgresql_url: str) -> None:
-    store = await open_store(postgresql_url)
-    # As its own session is set up: the server ends what is idle in a transaction.
-    engine = writer(make_url(postgresql_url))
-    with engine.connect() as still:
-        still.execute(select(schema.head).with_for_update())
-        assert await admitted(store, "alice", 1) == 1
-        still.invalidate()
-    await store.close()
-
-
 def test_the_time_is_read_when_the_head_is_held(postgresql_url: str) -> None:
     """Not when it was asked for: what is counted after a wait would leave its window early by as much."""
     engine = writer(make_url(postgresql_url))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -49,9 +50,13 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
 async def _open_sql(url: URL, clock: Clock) -> Store:
     writing, reading = writer(url), reader(url)
     try:
-        if url.get_backend_name() == "sqlite":
-            make_private(Path(url.database or ""))
-        await asyncio.to_thread(upgrade, writing)
+        with contextlib.ExitStack() as failed:
+            failed.callback(writing.dispose)
+            failed.callback(reading.dispose)
+            if url.get_backend_name() == "sqlite":
+                make_private(Path(url.database or ""))
+            await asyncio.to_thread(upgrade, writing)
+            failed.pop_all()
     except OSError as error:
         raise RequestError(
             f"{url.database} can't be opened: {error.strerror}",
@@ -60,5 +65,8 @@ async def _open_sql(url: URL, clock: Clock) -> Store:
     except DATABASE_ERRORS as error:
         raise store_error(error) from error
     store = SqlStore(writing, reading, clock)
-    await store.start()
+    async with contextlib.AsyncExitStack() as failed_to_start:
+        failed_to_start.push_async_callback(store.close)
+        await store.start()
+        failed_to_start.pop_all()
     return store

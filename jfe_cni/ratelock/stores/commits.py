@@ -68,16 +68,19 @@ class GroupCommit(Generic[Work, Answer]):
         self._thread.submit(self._transact, work).add_done_callback(answer)
 
     def _answer(self, waiting: Sequence[asyncio.Future[Answer]], done: Future[Sequence[Answer]]) -> None:
-        error = done.exception()
-        for number, answer in enumerate(waiting):
-            if answer.cancelled():
-                continue
-            if error is None:
-                answer.set_result(done.result()[number])
-            else:
-                answer.set_exception(error)
-        # After those who were answered: they may ask again, and then do so together.
-        asyncio.get_running_loop().call_soon(self._begin)
+        try:
+            error = done.exception()
+            for number, answer in enumerate(waiting):
+                if answer.cancelled():
+                    continue
+                if error is None:
+                    answer.set_result(done.result()[number])
+                else:
+                    answer.set_exception(error)
+        finally:
+            # After those who were answered: they may ask again, and then do so together. Whatever has gone wrong: those
+            # who come later are not to wait forever.
+            asyncio.get_running_loop().call_soon(self._begin)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -19,6 +19,8 @@ READERS = 4
 # long at most. Nothing that was answered may be lost, whatever the server's default.
 _POSTGRESQL_SESSION = (
     "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c statement_timeout=30s"
+    # The server's own, for a replica that has vanished from the network.
+    " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10s"
 )
 # Seconds until a server that has vanished from the network is given up.
 _POSTGRESQL_CONNECTION = {

@@ -12,8 +12,15 @@ from jfe_cni.ratelock.faults import StoreError
 # All that a statement may raise, run by SQLAlchemy or given to the driver.
 DATABASE_ERRORS = (DBAPIError, sqlite3.Error, psycopg.Error)
 
-# The database was away, busy or full, or has ended the transaction in favour of another (PEP 249).
-_PASSING = (sqlite3.OperationalError, psycopg.OperationalError, psycopg.InterfaceError)
+# The database was away, busy or full, or has ended the transaction in favour of another (PEP 249); or for having stood
+# still, which PostgreSQL has among "invalid transaction states" (25P03, 25P04), and so psycopg among internal errors.
+_PASSING = (
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
 
 
 def _of_driver(error: Exception) -> BaseException:

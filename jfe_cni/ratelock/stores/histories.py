@@ -41,17 +41,12 @@ class Histories:
         """These meters' histories, and perhaps others. They are read anew the next time, unless `keep` is called."""
         if transaction.version != self._version or len(self._remembered) > _MOST_REMEMBERED:
             self._remembered.clear()
-        missing = [meter for meter in wanted if meter not in self._remembered]
-        if missing:
-            self._remembered.update((meter, History(meter)) for meter in missing)
-            names = [(meter.kind, meter.name) for meter in missing]
-            for row in transaction.connection.execute(_BY_NAME, {"of": names}):
-                meter, admitted = Meter(row.kind, row.name), max(row.admitted or 0, row.pruned)
-                self._remembered[meter] = History(
-                    meter, row.id, stored_budget(row), admitted, row.pruned, row.pruned_at
-                )
         # What is done to them may be undone with the transaction.
         self._version = -1
+        missing = [meter for meter in wanted if meter not in self._remembered]
+        if missing:
+            # Kept when all is read: what a lost connection leaves unread is not known to have no budget.
+            self._remembered.update(_read(transaction, missing))
         return self._remembered
 
     def keep(self, version: int) -> None:
@@ -107,6 +102,15 @@ class Histories:
         history.pruned, history.pruned_at = last, at
         transaction.write(_FORGET, [{"of": history.id, "last": last}])
         transaction.write(_PRUNED, [{"of": history.id, "last": last, "was": at}])
+
+
+def _read(transaction: Transaction, missing: Sequence[Meter]) -> dict[Meter, History]:
+    found = {meter: History(meter) for meter in missing}
+    names = [(meter.kind, meter.name) for meter in missing]
+    for row in transaction.connection.execute(_BY_NAME, {"of": names}):
+        meter, admitted = Meter(row.kind, row.name), max(row.admitted or 0, row.pruned)
+        found[meter] = History(meter, row.id, stored_budget(row), admitted, row.pruned, row.pruned_at)
+    return found
 
 
 def _within(meter: int | None, first: int, last: int) -> ColumnElement[bool]:

@@ -32,10 +32,10 @@ class Secrets:
             self._version = version
         missing = [name for name in dict.fromkeys(names) if name not in self._remembered]
         if missing:
-            self._remembered.update(dict.fromkeys(missing))
-            for secret in read(missing):
-                self._remembered[secret.name] = secret
-                self._sealed += len(secret.sealed)
+            # Kept when all is read: what a lost connection leaves unread is not known to be absent.
+            found = {secret.name: secret for secret in read(missing)}
+            self._remembered.update((name, found.get(name)) for name in missing)
+            self._sealed += sum(len(secret.sealed) for secret in found.values())
         return self._remembered
 
     def keep(self, version: int) -> None:

@@ -141,11 +141,22 @@ class PostgresqlSession(Session):
         return self._connection
 
     def begin(self) -> Head:
-        self._in_pipeline()
+        pipeline = self._in_pipeline()
         self._in_transaction = True
         self._driver.execute("BEGIN")
-        *row, server = self._driver.execute(self._lock_head).fetchone()
+        locked = self._driver.execute(self._lock_head)
+        # Not for the answer, which would come without: only a server that has said that it is ready for more counts
+        # how long it is kept waiting, and ends the transaction of a replica that stands still.
+        pipeline.sync()
+        *row, server = locked.fetchone()
         return _head(row, server)
+
+    def read(self, statement: ClauseElement, values: Values) -> Sequence[Sequence[Any]]:
+        pipeline = self._in_pipeline()
+        cursor = self._statements.run(self._driver, statement, [values])
+        pipeline.sync()
+        rows: Sequence[Sequence[Any]] = cursor.fetchall()
+        return rows
 
     def commit(self, written: Written) -> None:
         pipeline = self._in_pipeline()
@@ -166,10 +177,12 @@ class PostgresqlSession(Session):
             self._in_transaction = False
 
     def discard(self) -> None:
-        # It may be away already, and says so.
-        with suppress(psycopg.Error):
-            self._leave_pipeline()
-        super().discard()
+        try:
+            # It may be away already, and says so.
+            with suppress(psycopg.Error):
+                self._leave_pipeline()
+        finally:
+            super().discard()
 
     def _in_pipeline(self) -> psycopg.Pipeline:
         if self._pipeline is None:

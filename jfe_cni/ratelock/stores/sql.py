@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Executable, Row, literal, select
 
+from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.budget_changes import settled
 from jfe_cni.ratelock.budgets import Budget, Meter, Microseconds
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.store import (
     Attempt,
     LogEntry,
@@ -164,8 +164,8 @@ class SqlStore:
         loop = asyncio.get_running_loop()
         due, after = loop.time(), 0
         while True:
-            # A store that is away is told to those who ask it for something; here it is asked again.
-            with contextlib.suppress(StoreError):
+            # A store that is away, or refuses, is told to those who ask it for something; here it is asked again.
+            with contextlib.suppress(JfeError):
                 await self._alone(log_counted)
                 if loop.time() >= due:
                     while await self._alone(keys.forget):

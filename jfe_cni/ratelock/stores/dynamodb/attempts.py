@@ -55,7 +55,7 @@ def admit(
     found = histories.of(transaction, touched)
     for meter, count in touched.items():
         for ranges in found[meter].unknown(transaction.now, count):
-            histories.read(transaction.table, found[meter], ranges)
+            histories.read(transaction, found[meter], ranges)
     batch = _Batch(transaction, stored, _known_keys(transaction, attempts))
     verdicts: list[Verdict] = []
     for attempt, some in zip(attempts, meters, strict=True):

@@ -17,7 +17,6 @@ from jfe_cni.ratelock.stores.dynamodb.items import (
     stored_budget,
 )
 from jfe_cni.ratelock.stores.dynamodb.ledger import Transaction
-from jfe_cni.ratelock.stores.dynamodb.table import Table
 from jfe_cni.ratelock.stores.history import History, Range
 
 _MOST_REMEMBERED = 10_000
@@ -46,18 +45,21 @@ class Histories:
         """Those that are remembered of whose attempts some can be forgotten."""
         return {meter for meter, history in self._remembered.items() if history.superfluous() is not None}
 
-    def read(self, table: Table, history: History, some: Range) -> None:
-        """What DynamoDB has let expire counts as of the time of the next that is left, which is later."""
+    def read(self, transaction: Transaction, history: History, some: Range) -> None:
+        """What DynamoDB has let expire counts as of the time of the next that is left, which is later; as of now, where
+        none is."""
         first, last = some
         found: list[dict[str, Any]] = list(
-            table.between(meter_partition(history.meter), padded(first), padded(history.admitted), last - first + 1)
+            transaction.table.between(
+                meter_partition(history.meter), padded(first), padded(history.admitted), last - first + 1
+            )
         )
         left = iter(found)
-        each = next(left)
+        each = next(left, None)
         for number in range(first, last + 1):
-            while each["number"] < number:
-                each = next(left)
-            history.known[number] = each["at"]
+            while each is not None and each["number"] < number:
+                each = next(left, None)
+            history.known[number] = transaction.now if each is None else each["at"]
 
     def _read(self, transaction: Transaction, missing: list[Meter]) -> None:
         table = transaction.table

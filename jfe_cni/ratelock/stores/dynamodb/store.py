@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.budget_changes import settled
 from jfe_cni.ratelock.budgets import Budget, Meter, Microseconds
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.store import (
     Attempt,
     LogEntry,
@@ -164,8 +164,8 @@ class DynamoStore:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            # A store that is away is told to those who ask it for something; here it is asked again.
-            with contextlib.suppress(StoreError):
+            # A store that is away, or refuses, is told to those who ask it for something; here it is asked again.
+            with contextlib.suppress(JfeError):
                 if self._refused or loop.time() >= due:
                     await self._commits.alone(self._log_counted)
                     due = loop.time() + _UPKEEP

@@ -37,7 +37,7 @@ def prune(transaction: Transaction, histories: Histories, meter: Meter) -> int |
         return None
     _, last = superfluous
     if last not in history.known:
-        histories.read(transaction.table, history, (last, last))
+        histories.read(transaction, history, (last, last))
     marked = {**pruned_key(meter), "number": last, "at": history.known[last]}
     transaction.write(transaction.table.put(marked))
     return last
