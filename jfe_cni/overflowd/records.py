@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 
+from jfe_cni.overflowd.datagrams import address_of
 from jfe_cni.overflowd.decoders import Batch
 from jfe_cni.overflowd.decoders.flows import Flows
 from jfe_cni.overflowd.decoders.templates import Column, Columns, Field
@@ -27,8 +28,8 @@ def lines(batch: Batch) -> Iterator[str]:
 def _flows(flows: Flows) -> Iterator[dict[str, object]]:
     for row in flows:
         yield {
-            "source": _address(row["source"].tobytes()),
-            "destination": _address(row["destination"].tobytes()),
+            "source": str(address_of(row["source"].tobytes())),
+            "destination": str(address_of(row["destination"].tobytes())),
             "source_port": int(row["source_port"]),
             "destination_port": int(row["destination_port"]),
             "protocol": int(row["protocol"]),
@@ -46,11 +47,6 @@ def _flows(flows: Flows) -> Iterator[dict[str, object]]:
 def _time(at: int) -> float | None:
     """Seconds since the epoch."""
     return at / _SECONDS if at else None
-
-
-def _address(raw: bytes) -> str:
-    address = IPv6Address(raw)
-    return str(address.ipv4_mapped or address)
 
 
 def _elements(columns: Columns) -> Iterator[dict[str, object]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ from jfe_cni.ratelock.stores.written import Written
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget
 from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.hands import Hands
+from tests.stage.deadline import eventually
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -186,5 +186,5 @@ _ANYTHING = select(literal(1))
 
 def _wait_until_ended(url: str, backend: int) -> None:
     with psycopg.connect(url, autocommit=True) as other:
-        while other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone():
-            time.sleep(0.01)
+        lives = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
+        eventually(lambda: not other.execute(lives, [backend]).fetchone(), "the server has ended the session")

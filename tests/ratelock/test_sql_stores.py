@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sqlite3
 import stat
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +31,7 @@ from jfe_cni.ratelock.stores.written import Written
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget, eventually, secret
 from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.hands import Hands
+from tests.stage import deadline
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -57,11 +57,8 @@ def begin_and_end(url: str) -> int:
 
 def wait_until_somebody_waits(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as other:
-        for _ in range(1_000):
-            if other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits for a lock")
+        waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        deadline.eventually(lambda: other.execute(waits).fetchone(), "somebody waits for a lock")
 
 
 def count(url: str, table: Table) -> int:

@@ -9,6 +9,8 @@ import click
 
 from jfe_cni.errors import JfeError
 
+# Up to `selection.odds.LARGEST`, which only numpy's import would tell.
+ODDS = click.FloatRange(0, 1e-2, min_open=True)
 # sysexits.h, EX_USAGE; click's own is 2.
 USAGE = 64
 # What a shell reports for a program that SIGINT ended: 128 + 2 (bash(1), EXIT STATUS).
@@ -29,9 +31,7 @@ def overflowd() -> None:
 @overflowd.command()
 @click.argument("capture", type=click.Path(exists=True, dir_okay=False))
 @click.option("--flows", is_flag=True, help="Every record instead, a line of JSON each.")
-@click.option(
-    "--odds", type=click.FloatRange(0, 1e-2, min_open=True), default=1e-6, show_default=True, help="Of each packet."
-)
+@click.option("--odds", type=ODDS, default=1e-6, show_default=True, help="Of each packet.")
 @click.option("--seed", type=click.IntRange(0), help="Draw the same each time.")
 def read(capture: str, flows: bool, odds: float, seed: int | None) -> None:
     """Read NetFlow v5 and v9, IPFIX and sFlow v5 from a capture (pcap, pcapng, gzip or not): which notices would they

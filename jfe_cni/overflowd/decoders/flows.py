@@ -33,7 +33,6 @@ not told; `packets` and `octets` are of those, as the exporter counts them."""
 Flows = npt.NDArray[np.void]
 
 MAPPED = np.array([0] * 10 + [0xFF, 0xFF], "u1")
-NONE_SAMPLED = 0
 
 
 @dataclass(frozen=True)

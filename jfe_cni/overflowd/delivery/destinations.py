@@ -33,8 +33,6 @@ class Withheld(StrEnum):
     TRANSLATED = "translated"
     OWN = "own"
     OPTED_OUT = "opted-out"
-    LARGER_THAN_THE_FLOW = "larger-than-the-flow"
-    BUDGET_SPENT = "budget-spent"
 
 
 @dataclass(frozen=True)

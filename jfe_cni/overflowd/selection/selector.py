@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 
 import numpy as np
 
-from jfe_cni.overflowd.datagrams import Address, Microseconds
+from jfe_cni.overflowd.datagrams import Microseconds, address_of
 from jfe_cni.overflowd.decoders.flows import Flows
 from jfe_cni.overflowd.notices.notice import Class, End, Notice, Reporter, TracedFlow, new_nonce
 from jfe_cni.overflowd.selection.fan_in import FanIn
@@ -60,13 +59,8 @@ def traced(row: np.void) -> TracedFlow:
         "last",
         "sampling",
     )
-    source, destination = _address(row["source"].tobytes()), _address(row["destination"].tobytes())
+    source, destination = address_of(row["source"].tobytes()), address_of(row["destination"].tobytes())
     return TracedFlow(source, destination, **{name: int(row[name]) for name in numbers})
-
-
-def _address(raw: bytes) -> Address:
-    address = IPv6Address(raw)
-    return address.ipv4_mapped or address
 
 
 def _evidence(classified: Class, sources: float) -> tuple[str, ...]:
