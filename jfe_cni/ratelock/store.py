@@ -21,7 +21,7 @@ Role = Literal["owner", "caller"]
 @dataclass(frozen=True)
 class StoredSecret:
     """`sealed`: what the operations need, sealed (`sealing.py`). `public`: what everybody may see of a key. `version`
-    counts its changes."""
+    counts its changes. `changed`: the log's number of the last change that an owner made to it; the store knows."""
 
     name: str
     kind: SecretKind
@@ -29,6 +29,7 @@ class StoredSecret:
     sealed: bytes
     public: str | None
     version: int
+    changed: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class StoredBudget:
 @dataclass(frozen=True)
 class Attempt:
     """Charged to every meter of `meters`, and of the secret's class, that has a budget. `request_digest`: of all that
-    the caller asked for; an idempotency key (unique for its caller) stands for one request alone."""
+    the caller asked for; an idempotency key (unique for its caller) stands for one request alone, of the secret as it
+    is: what an owner has changed since is asked for anew, and counted."""
 
     caller: str
     operation: Operation

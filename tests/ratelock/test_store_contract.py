@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from jfe_cni.errors import ConflictError, RequestError
 from jfe_cni.ratelock.log import GENESIS, verify
 from jfe_cni.ratelock.names import check_name
-from jfe_cni.ratelock.store import Admitted, KeyReused, OwnerAct, Spent, Store, StoredSecret, StoredToken
+from jfe_cni.ratelock.store import Admitted, KeyReused, OwnerAct, Spent, Store, StoredSecret, StoredToken, Verdict
 from jfe_cni.ratelock.stores import open_store
 from tests.ratelock.attempts import admitted, attempt, eventually, secret
 from tests.ratelock.hands import SECOND, Hands
@@ -77,7 +78,7 @@ async def test_a_request_that_is_repeated_is_counted_once(store: Store, hands: H
     for _ in range(9):
         assert await store.admit(attempt("alice", "bob", "key-1", b"digest")) == Admitted(first.number, repeated=True)
     assert await admitted(store, "alice", 9) == 2
-    hands.go_on(3600)
+    hands.go_on(599)
     assert await store.admit(attempt("alice", "bob", "key-1", b"digest")) == Admitted(first.number, repeated=True)
 
 
@@ -106,9 +107,33 @@ async def test_what_was_refused_is_decided_anew(store: Store, hands: Hands) -> N
     assert not verdict.repeated
 
 
-async def test_a_key_is_forgotten_after_a_day(store: Store, hands: Hands) -> None:
+async def test_a_key_stands_for_nothing_once_an_owner_has_changed_the_secret(store: Store, hands: Hands) -> None:
+    """Or one counted attempt would read every later content of a record."""
+
+    async def ask() -> Verdict:
+        return await store.admit(attempt("alice", "bob", "key-1", b"digest"))
+
+    def entry(verdict: Verdict) -> int:
+        assert isinstance(verdict, Admitted)
+        return verdict.number
+
+    before = await ask()
+    await store.put_secret(ALICE, ADD, expected_version=None)
+    added = await ask()
+    assert await store.reseal("alice", b"anew", expected_version=1)
+    assert await ask() == Admitted(entry(added), repeated=True), "a rotation of keys is no change"
+    await store.put_secret(replace(ALICE, sealed=b"other", version=3), ADD, expected_version=2)
+    changed = await ask()
+    assert entry(before) < entry(added) < entry(changed)
+    assert await ask() == Admitted(entry(changed), repeated=True)
+    assert await store.remove_secret("alice", ADD)
+    await store.put_secret(ALICE, ADD, expected_version=None)
+    assert isinstance(await ask(), Spent), "each of the three was counted"
+
+
+async def test_a_key_is_forgotten_after_ten_minutes(store: Store, hands: Hands) -> None:
     await store.admit(attempt("alice", "bob", "key-1", b"digest"))
-    hands.go_on(86_400 + 1)
+    hands.go_on(600 + 1)
     verdict = await store.admit(attempt("alice", "bob", "key-1", b"other"))
     assert isinstance(verdict, Admitted)
     assert not verdict.repeated

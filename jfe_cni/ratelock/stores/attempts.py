@@ -50,7 +50,7 @@ def admit(
         if ranges := found[meter].unknown(now, count):
             unknown[meter] = ranges
     histories.read(transaction, unknown)
-    batch = _Batch(transaction, known(transaction, attempts))
+    batch = _Batch(transaction, known(transaction, attempts, stored))
     verdicts = [
         _decide(batch, attempt, stored[attempt.secret], [found[meter] for meter in each])
         for attempt, each in zip(attempts, meters, strict=True)
@@ -80,5 +80,5 @@ def _decide(batch: _Batch, attempt: Attempt, secret: StoredSecret | None, histor
             batch.counted.append((history, history.count(now)))
     entry = batch.transaction.append(OwnerAct(attempt.caller, attempt.operation, attempt.secret))
     if key is not None:
-        batch.keys[key] = batch.new_keys[key] = Request(attempt.request_digest, entry.number)
+        batch.keys[key] = batch.new_keys[key] = Request(attempt.request_digest, entry.number, now)
     return Admitted(entry.number, secret=secret)

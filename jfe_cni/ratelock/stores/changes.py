@@ -31,11 +31,11 @@ def put_secret(transaction: Transaction, secret: StoredSecret, act: OwnerAct, ex
             f"the secret {secret.name} is there already" if expected_version is None else f"{secret.name} has changed",
             remedy="remove it first" if expected_version is None else "look at it again, then decide anew",
         )
+    row = {**vars(secret), "changed": transaction.append(act).number}
     if found is None:
-        transaction.write(_INSERT_SECRET, [vars(secret)])
+        transaction.write(_INSERT_SECRET, [row])
     else:
-        transaction.write(_UPDATE_SECRET, [{"of": secret.name, **vars(secret)}])
-    transaction.append(act)
+        transaction.write(_UPDATE_SECRET, [{"of": secret.name, **row}])
 
 
 def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int) -> bool:

@@ -1,4 +1,4 @@
-"""Idempotency keys: which request each stands for, for a day."""
+"""Idempotency keys: which request each stands for, for ten minutes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, delete, insert, select, tuple_
 
 from jfe_cni.ratelock.budgets import Microseconds
-from jfe_cni.ratelock.store import Attempt
+from jfe_cni.ratelock.store import Attempt, StoredSecret
 from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.schema import idempotency
 
-# A caller that tries again tries again within a day.
-KEPT: Microseconds = 86_400 * 1_000_000
+KEPT: Microseconds = 600 * 1_000_000
+"""A caller whose network has lost an answer tries again within seconds, one that was started anew within minutes. What
+is repeated is done again and not counted: no longer than that."""
 
 # Of one transaction: others wait meanwhile.
 _MOST_AT_ONCE = 256
@@ -39,26 +40,34 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Request:
-    """`number`: of its entry in the log."""
+    """`number`: of its entry in the log. `at`: when it was asked for first."""
 
     digest: bytes
     number: int
+    at: Microseconds
+
+    def stands(self, now: Microseconds, secret: StoredSecret | None) -> bool:
+        """`secret`: that is asked for now, as it is."""
+        return self.at > now - KEPT and (secret is None or self.number >= secret.changed)
 
 
 def key_of(attempt: Attempt) -> Key | None:
     return None if attempt.idempotency_key is None else (attempt.caller, attempt.idempotency_key)
 
 
-def known(transaction: Transaction, attempts: Iterable[Attempt]) -> dict[Key, Request]:
-    asked = {key for attempt in attempts if (key := key_of(attempt)) is not None}
+def known(
+    transaction: Transaction, attempts: Iterable[Attempt], secrets: Mapping[str, StoredSecret | None]
+) -> dict[Key, Request]:
+    """`secrets`: those that are asked for, at least. A key that stands for nothing any more is free again."""
+    asked = {key: secrets[attempt.secret] for attempt in attempts if (key := key_of(attempt)) is not None}
     found = _find(transaction, asked)
-    old = [key for key, (_, at) in found.items() if at <= transaction.now - KEPT]
-    transaction.write(_DELETE, [{"of_caller": caller, "of_key": key} for caller, key in old])
-    return {key: request for key, (request, _) in found.items() if key not in old}
+    standing = {key: request for key, request in found.items() if request.stands(transaction.now, asked[key])}
+    fallen = found.keys() - standing.keys()
+    transaction.write(_DELETE, [{"of_caller": caller, "of_key": key} for caller, key in sorted(fallen)])
+    return standing
 
 
-def _find(transaction: Transaction, asked: Collection[Key]) -> dict[Key, tuple[Request, Microseconds]]:
-    """With the time at which it was asked for first."""
+def _find(transaction: Transaction, asked: Collection[Key]) -> dict[Key, Request]:
     if not asked:
         return {}
     if len(asked) == 1:
@@ -66,24 +75,23 @@ def _find(transaction: Transaction, asked: Collection[Key]) -> dict[Key, tuple[R
         rows = transaction.read(_FIND_ONE, {"of_caller": caller, "of_key": key})
         if not rows:
             return {}
-        digest, number, at = rows[0]
-        return {(caller, key): (Request(digest, number), at)}
+        return {(caller, key): Request(*rows[0])}
     found = transaction.connection.execute(_FIND, {"of": sorted(asked)})
-    return {(row.caller, row.key): (Request(row.digest, row.number), row.at) for row in found}
+    return {(row.caller, row.key): Request(row.digest, row.number, row.at) for row in found}
 
 
 def remember(transaction: Transaction, requests: Mapping[Key, Request]) -> None:
     transaction.write(
         _INSERT,
         [
-            {"caller": caller, "key": key, "digest": request.digest, "number": request.number, "at": transaction.now}
+            {"caller": caller, "key": key, "digest": request.digest, "number": request.number, "at": request.at}
             for (caller, key), request in requests.items()
         ],
     )
 
 
 def forget(transaction: Transaction) -> bool:
-    """Those whose day is over, or some of them: whether there may be more."""
+    """Those whose time is over, or some of them: whether there may be more."""
     old = transaction.connection.execute(_OLD, {"until": transaction.now - KEPT}).all()
     transaction.write(_DELETE, [{"of_caller": row.caller, "of_key": row.key} for row in old])
     return len(old) == _MOST_AT_ONCE

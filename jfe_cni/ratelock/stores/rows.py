@@ -43,7 +43,7 @@ def stored_budget(row: Row[Any]) -> StoredBudget | None:
 
 
 def stored_secret(row: Row[Any]) -> StoredSecret:
-    return StoredSecret(row.name, row.kind, row.secret_class, row.sealed, row.public, row.version)
+    return StoredSecret(row.name, row.kind, row.secret_class, row.sealed, row.public, row.version, row.changed)
 
 
 def token_columns(token: StoredToken) -> dict[str, Any]:

@@ -132,6 +132,7 @@ secrets = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("public", Exact),
     Column("version", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
 )
 
 # `operations`, `secrets`: JSON arrays.

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, func, select
 from jfe_cni.errors import RequestError
 
 # The last of `migrations/versions`.
-NEWEST = "0001"
+NEWEST = "0002"
 
 _SCRIPTS = "jfe_cni.ratelock.stores:migrations"
 # Of PostgreSQL's advisory locks: "ratelock", in ASCII.

@@ -56,7 +56,7 @@ def admit(
     for meter, count in touched.items():
         for ranges in found[meter].unknown(transaction.now, count):
             histories.read(transaction, found[meter], ranges)
-    batch = _Batch(transaction, stored, _known_keys(transaction, attempts))
+    batch = _Batch(transaction, stored, _known_keys(transaction, attempts, stored))
     verdicts: list[Verdict] = []
     for attempt, some in zip(attempts, meters, strict=True):
         # One for each meter, the log's entry and the idempotency key; for a refusal its entry and its count.
@@ -67,15 +67,17 @@ def admit(
     return verdicts
 
 
-def _known_keys(transaction: Transaction, attempts: Sequence[Attempt]) -> dict[Key, Request]:
-    """DynamoDB's own expiry comes up to days late: whose day is over stands for nothing."""
-    asked = {given for attempt in attempts if (given := key_of(attempt)) is not None}
+def _known_keys(
+    transaction: Transaction, attempts: Sequence[Attempt], stored: Mapping[str, StoredSecret | None]
+) -> dict[Key, Request]:
+    """DynamoDB's own expiry comes up to days late: what is still there may stand for nothing."""
+    asked = {given: stored[attempt.secret] for attempt in attempts if (given := key_of(attempt)) is not None}
     found: list[Mapping[str, Any]] = list(transaction.table.get_many(idempotency_key(*each) for each in sorted(asked)))
-    return {
-        (each["caller"], each["given"]): Request(each["digest"], each["number"])
+    known = {
+        (each["caller"], each["given"]): Request(each["digest"], each["number"], each["at"])
         for each in found
-        if each["at"] > transaction.now - KEPT
     }
+    return {given: request for given, request in known.items() if request.stands(transaction.now, asked[given])}
 
 
 def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Verdict:
@@ -97,7 +99,7 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
             _count(batch, history)
     entry = transaction.append(OwnerAct(attempt.caller, attempt.operation, attempt.secret))
     if given is not None:
-        batch.keys[given] = Request(attempt.request_digest, entry.number)
+        batch.keys[given] = Request(attempt.request_digest, entry.number, transaction.now)
         kept: dict[str, Value | None] = {
             **idempotency_key(*given),
             "caller": attempt.caller,

@@ -24,8 +24,8 @@ def put_secret(transaction: Transaction, secret: StoredSecret, act: OwnerAct, ex
             f"the secret {secret.name} is there already" if expected_version is None else f"{secret.name} has changed",
             remedy="remove it first" if expected_version is None else "look at it again, then decide anew",
         )
-    transaction.write(transaction.table.put(items.secret_item(secret)))
-    transaction.append(act)
+    entry = transaction.append(act)
+    transaction.write(transaction.table.put(items.secret_item(replace(secret, changed=entry.number))))
 
 
 def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int) -> bool:

@@ -127,6 +127,7 @@ def stored_secret(found: Mapping[str, Any]) -> StoredSecret:
         found["sealed"],
         found.get("public"),
         found["version"],
+        found.get("changed", 0),
     )
 
 
