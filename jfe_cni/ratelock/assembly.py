@@ -26,7 +26,9 @@ class Assembled:
     sealing: Sealing
 
     async def ready(self) -> None:
-        """Reads what every attempt needs and opens it. Raises StoreError, SealingError."""
+        """What every attempt needs: the store could be written to, and what is sealed opens. Raises StoreError,
+        SealingError."""
+        await self.store.ready()
         await root.load(self.store, self.sealing)
 
 
@@ -37,7 +39,7 @@ async def opened(settings: Settings) -> AsyncIterator[Assembled]:
     sealing = Sealing(open_key(settings.key), former)
     cost = Cost(settings.password_memory, settings.password_iterations, settings.password_lanes)
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(settings.store)
+        store = await open_store(settings.store, trusted_absence=round(settings.trusted_absence * 1e6))
         stack.push_async_callback(store.close)
         hashing = Hashing(settings.password_threads, settings.password_waiting)
         stack.callback(hashing.close)

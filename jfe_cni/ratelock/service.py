@@ -347,7 +347,17 @@ class Ratelock:
             # Only owners do anything before there are callers, and the first owner's token is the first thing made.
             if entry.actor != root.SERVICE or entry.event == "token.make":
                 return None
-        return await self._make_token(root.SERVICE, "owner", "owner", frozenset(), ("*",), expires_in)
+        token = await self._make_token(root.SERVICE, "owner", "owner", frozenset(), ("*",), expires_in)
+        digest = tokens.digest(token)
+        assert digest is not None
+        async for entry in self._store.entries():
+            if entry.event == "token.make":
+                if entry.detail.startswith(digest.hex()):
+                    break
+                # Another replica, started at the same time, was quicker: its token is the first.
+                await self._store.remove_token(digest, OwnerAct(root.SERVICE, "token.revoke", digest.hex()))
+                return None
+        return token
 
     async def reseal(self, owner: Caller) -> int:
         """How many secrets were sealed anew under the key that seals now: all that were not. Raises SealingError."""

@@ -31,6 +31,14 @@ class Settings:
             reason="needs nothing else; several replicas need PostgreSQL or DynamoDB",
         ),
     )
+    trusted_absence: float = field(
+        default=86_400.0,
+        metadata=_about(
+            "How much of the time between two boots SQLite's store believes the wall clock; 0: nothing",
+            unit="s",
+            reason="a day is as much as one boot with a clock set forward gives away",
+        ),
+    )
     key: str = field(
         default="file:/var/lib/ratelock/key",
         metadata=_about(
@@ -147,6 +155,8 @@ class Settings:
             raise RequestError("tls-certificate and tls-key go together", remedy="give both, or neither")
         if self.client_ca is not None and self.tls_certificate is None:
             raise RequestError("client-ca asks for certificates without TLS", remedy="give tls-certificate and tls-key")
+        if not 0 <= self.trusted_absence <= 1_000_000_000:
+            raise RequestError("--trusted-absence must not be below 0", remedy="leave it out for the default")
         for name in (
             "password_memory", "password_iterations", "password_lanes", "password_threads", "password_waiting",
             "body_limit", "request_timeout", "keep_alive_timeout", "stop_timeout", "most_requests",

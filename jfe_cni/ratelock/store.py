@@ -124,6 +124,10 @@ class Store(Protocol):
         """The store's clock, in microseconds since the epoch; never goes back."""
         ...
 
+    async def ready(self) -> None:
+        """Takes its turn where changes are made, and makes none. Raises StoreError where none could be."""
+        ...
+
     async def admit(self, attempt: Attempt) -> Verdict:
         """Counts and logs, or refuses and logs. Many at once may share one transaction; none is answered before its
         count is durable. Budgets are read in the same transaction, with the default for secrets that have none."""

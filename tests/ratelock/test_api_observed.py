@@ -7,7 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from jfe_cni.ratelock import AsyncClient, structured_log
 from jfe_cni.ratelock.api import problems
@@ -106,6 +108,24 @@ async def test_it_is_not_ready_where_the_store_is_away_and_lives_all_the_same(
             async with asyncio.timeout(30):
                 while (await http.get("/readyz")).status_code != 200:
                     pass
+
+
+async def test_it_is_not_ready_where_the_store_can_be_read_and_takes_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby of PostgreSQL, or a database that an operator has made read-only."""
+    monkeypatch.setattr("jfe_cni.ratelock.api.health.KEPT_SECONDS", 0.0)
+    with postgresql.server() as database:
+        url = database.database()
+        async with served(tmp_path, store=url) as service, service.http() as http:
+            assert (await http.get("/readyz")).status_code == 200
+            with psycopg.connect(url, autocommit=True) as operator:
+                name = sql.Identifier(operator.info.dbname)
+                operator.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+                operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            refused = await http.get("/readyz")
+            assert (refused.status_code, refused.json()["type"]) == (503, problems.STORE.uri)
+            assert "read-only" in refused.json()["detail"]
 
 
 async def test_a_good_look_at_the_store_is_kept_for_a_while_and_a_bad_one_is_not() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,6 +16,7 @@ import pytest
 from sqlalchemy import Engine, event, literal, make_url, select
 
 from jfe_cni.ratelock.budgets import Meter
+from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted, OwnerAct, Spent, StoredSecret
 from jfe_cni.ratelock.stores import open_store
@@ -127,6 +132,40 @@ async def test_a_replica_that_stands_still_in_a_transaction_is_not_waited_for_fo
     held.discard()
     still.dispose()
     await store.close()
+
+
+async def test_a_server_that_stands_still_is_given_up_and_so_is_the_stop_of_a_replica_that_waits_for_it(
+    postgresql_url: str,
+) -> None:
+    """It takes what is sent, as its kernel does for it, and answers nothing."""
+    hands = Hands()
+    store, reading = await open_store(postgresql_url, hands.clock()), await open_store(postgresql_url)
+    assert await admitted(store, "alice", 1) == 1
+    with standing_still(postgresql_url):
+        asked = asyncio.gather(store.admit(attempt("alice")), reading.secret("alice"), return_exceptions=True)
+        await asyncio.sleep(0.1)
+        closed = asyncio.gather(store.close(), reading.close())
+        assert [type(answer) for answer in await asyncio.wait_for(asked, 60)] == [StoreError, StoreError]
+        await asyncio.wait_for(closed, 60)
+    store = await open_store(postgresql_url, hands.clock())
+    assert await admitted(store, "alice", 9) <= 2, "what nobody was told of may be counted"
+    await store.close()
+
+
+@contextmanager
+def standing_still(url: str) -> Iterator[None]:
+    """The whole server: the one that listens, and those that serve."""
+    folder = str(make_url(url).query["host"])
+    first = int(Path(folder, "data", "postmaster.pid").read_text().split()[0])
+    others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    everybody = [first, *map(int, others)]
+    for process in everybody:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in everybody:
+            os.kill(process, signal.SIGCONT)
 
 
 async def test_who_stood_still_tries_again(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

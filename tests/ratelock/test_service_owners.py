@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from jfe_cni.ratelock.faults import Forbidden, UnknownSecret, UnknownToken
 from jfe_cni.ratelock.log import Anchor
 from jfe_cni.ratelock.service import Ratelock, SecretView
 from jfe_cni.ratelock.store import Operation, Store
+from jfe_cni.ratelock.stores import open_store
 from jfe_cni.ratelock.tokens import digest
 from tests.ratelock.services import CALLER, OWNER, logged, service_on, store_at
 
@@ -309,6 +312,21 @@ async def test_a_store_that_nobody_has_used_has_one_first_owner(store: Store) ->
         assert await service.bootstrap() is None
     async with service_on(store) as again:
         assert await again.bootstrap() is None
+
+
+async def test_of_replicas_that_start_together_one_has_the_first_owners_token(url: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        replicas = []
+        for _ in range(4):
+            store = await open_store(url)
+            stack.push_async_callback(store.close)
+            replicas.append(await stack.enter_async_context(service_on(store)))
+        made = await asyncio.gather(*(replica.bootstrap() for replica in replicas))
+        (first,) = [token for token in made if token is not None]
+        assert await replicas[0].authenticate_token(first) == Caller("owner", "owner", None, ("*",))
+        entries = [entry async for entry in store.entries()]
+        made_and_kept = [entry.event for entry in entries if entry.event.startswith("token.")]
+        assert made_and_kept.count("token.make") == made_and_kept.count("token.revoke") + 1
 
 
 async def test_a_store_that_was_used_by_another_owner_has_no_first_one_any_more(service: Ratelock) -> None:

@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 
 from jfe_cni.errors import ConflictError, RequestError
+from jfe_cni.ratelock.budgets import Meter
 from jfe_cni.ratelock.log import GENESIS, verify
 from jfe_cni.ratelock.names import check_name
 from jfe_cni.ratelock.store import Admitted, KeyReused, OwnerAct, Spent, Store, StoredSecret, StoredToken, Verdict
 from jfe_cni.ratelock.stores import open_store
-from tests.ratelock.attempts import admitted, attempt, eventually, secret
+from tests.ratelock.attempts import admitted, attempt, budget, eventually, secret
 from tests.ratelock.hands import SECOND, Hands
 
 ADD = OwnerAct("owner", "secret added", "alice")
@@ -198,6 +199,29 @@ async def test_any_text_is_kept_as_it_is(store: Store, text: str) -> None:
     assert await store.secret(text) == kept
     assert isinstance(await store.admit(attempt(text, text, text, b"digest")), Admitted)
     assert await store.admit(attempt(text, text, text, b"digest")) == Admitted(3, repeated=True)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_so_is_any_text_of_tokens_budgets_and_refusals(store: Store, text: str) -> None:
+    """Names are checked before they come here; a store does not rely on it."""
+    # JSON makes one of two surrogates that are a pair.
+    pattern = text.replace("\ud83d\ude00", "")
+    token = StoredToken(b"\x03" * 32, text, "caller", frozenset({"check"}), (pattern, "*"), 99 * SECOND)
+    await store.put_token(token, OwnerAct(text, "token.make", text, text))
+    assert await store.token(token.digest) == token
+    meters = [Meter(kind, text) for kind in ("secret", "caller", "class")]
+    for meter in meters:
+        await store.set_budget(meter, budget((1, 10)), OwnerAct(text, "budget.set", text, text))
+        found = await store.budget(meter)
+        assert found is not None
+        assert (found.meter, found.budget) == (meter, budget((1, 10)))
+    assert {each.meter for each in await store.budgets()} == set(meters)
+    assert [type(await store.admit(attempt(text, text))) for _ in range(3)] == [Admitted, Spent, Spent]
+    assert isinstance(await store.admit(attempt("alice", text)), Spent)
+    for meter in meters:
+        await store.set_budget(meter, None, OwnerAct(text, "budget.remove", text, text))
+    assert await store.remove_token(token.digest, OwnerAct(text, "token.revoke", text, text))
+    assert (await verify(store.entries())).broken is None
 
 
 @pytest.mark.parametrize("text", HOSTILE)

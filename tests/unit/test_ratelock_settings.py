@@ -49,6 +49,8 @@ def test_no_setting_has_a_name_that_kubernetes_or_the_verbs_use() -> None:
         ({"body_limit": "many"}, "--body-limit"),
         ({"body_limit": "0"}, "--body-limit"),
         ({"tell_budget": "perhaps"}, "--tell-budget"),
+        ({"trusted_absence": "-1"}, "--trusted-absence"),
+        ({"trusted_absence": "nan"}, "--trusted-absence"),
         ({"log_format": "xml"}, "json, text"),
         ({"tls_key": "x"}, "together"),
         ({"client_ca": "x"}, "without TLS"),

@@ -10,18 +10,20 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from jfe_cni.errors import RequestError
+from jfe_cni.ratelock.budgets import Microseconds
 from jfe_cni.ratelock.store import Store
-from jfe_cni.ratelock.stores.clock import Clock, MachineClock, ServerClock, this_machine
+from jfe_cni.ratelock.stores.clock import TRUSTED_ABSENCE, Clock, MachineClock, ServerClock, this_machine
 from jfe_cni.ratelock.stores.engines import make_private, reader, writer
 from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.upgrade import upgrade
 
 
-async def open_store(url: str, clock: Clock | None = None) -> Store:
+async def open_store(url: str, clock: Clock | None = None, *, trusted_absence: Microseconds = TRUSTED_ABSENCE) -> Store:
     """`sqlite:///PATH` (four slashes for an absolute one), `postgresql://USER:PASSWORD@HOST/DATABASE` or
     `dynamodb://TABLE?region=REGION&endpoint=URL`. An older release's tables are brought up to date. `clock`: None, the
-    one that suits the store.
+    one that suits the store. `trusted_absence`: how much the wall clock is believed to have gone on between two boots,
+    where there is no other.
 
     Raises RequestError for another URL, and where the tables are a newer release's; StoreError where the database can't
     be reached or refuses.
@@ -32,7 +34,7 @@ async def open_store(url: str, clock: Clock | None = None) -> Store:
         parsed = URL.create("")
     match parsed.get_backend_name():
         case "sqlite":
-            return await _open_sql(parsed, clock or MachineClock(this_machine()))
+            return await _open_sql(parsed, clock or MachineClock(this_machine(), trusted_absence))
         case "postgresql":
             return await _open_sql(parsed, clock or ServerClock())
         case "dynamodb":

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any, TypeVar
 
+import psycopg
+from psycopg.abc import PQGen
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
@@ -22,6 +25,9 @@ _POSTGRESQL_SESSION = (
     # The server's own, for a replica that has vanished from the network.
     " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10s"
 )
+# Seconds until a server is given up that takes what is sent and answers nothing: it stands still, or its host does, and
+# no keepalive tells. More than it takes, at most, to end another replica's transaction (lock_timeout).
+_POSTGRESQL_PATIENCE = 15.0
 # Seconds until a server that has vanished from the network is given up.
 _POSTGRESQL_CONNECTION = {
     "connect_timeout": 5,
@@ -30,6 +36,16 @@ _POSTGRESQL_CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+
+
+_Answer = TypeVar("_Answer")
+
+
+class _Impatient(psycopg.Connection[Any]):
+    """Waits for no answer forever. Raises psycopg.OperationalError."""
+
+    def wait(self, gen: PQGen[_Answer], interval: float = 0.1, timeout: float | None = None) -> _Answer:
+        return super().wait(gen, interval, _POSTGRESQL_PATIENCE if timeout is None else timeout)
 
 
 def writer(url: URL) -> Engine:
@@ -51,7 +67,7 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
     url = url.set(drivername="postgresql+psycopg").update_query_dict({"options": _POSTGRESQL_SESSION}, append=True)
     options = url.query["options"]
     session = options if isinstance(options, str) else " ".join(options)
-    return create_engine(
+    engine = create_engine(
         url.update_query_dict({"options": session}),
         pool_size=pool_size,
         max_overflow=0,
@@ -59,6 +75,12 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
         hide_parameters=True,
         connect_args=_POSTGRESQL_CONNECTION,
     )
+    event.listen(engine, "do_connect", _connect_impatiently)
+    return engine
+
+
+def _connect_impatiently(_dialect: object, _record: object, words: list[Any], options: dict[str, Any]) -> _Impatient:
+    return _Impatient.connect(*words, **options)
 
 
 def _sqlite(url: URL) -> Engine:

@@ -28,6 +28,8 @@ Answer = TypeVar("Answer")
 
 # Seconds before each further try. A database that is away for longer is said to be.
 _PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0)
+# Seconds after which there is no further try: each takes long where the database does not answer.
+_PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Ledger:
     def transact(self, work: Callable[[Transaction], Answer]) -> Answer:
         """What `work` returns, when it is durable. What it raises has undone everything. Raises StoreError."""
         doubt: _Doubt[Answer] | None = None
+        until = time.monotonic() + _PATIENCE
         for pause in _PAUSES:
             if pause:
                 time.sleep(pause)
@@ -127,7 +130,7 @@ class Ledger:
                 return answer
             except DATABASE_ERRORS as error:
                 self._disconnect()
-                if not may_pass(error):
+                if not may_pass(error) or time.monotonic() > until:
                     raise store_error(error) from error
                 failure = error
             finally:

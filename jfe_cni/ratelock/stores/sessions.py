@@ -177,8 +177,10 @@ class PostgresqlSession(Session):
             self._in_transaction = False
 
     def discard(self) -> None:
+        # First, or the pipeline waits once more for a server that has been waited for already.
+        self._driver.close()
         try:
-            # It may be away already, and says so.
+            # It is away, and says so.
             with suppress(psycopg.Error):
                 self._leave_pipeline()
         finally:

@@ -61,7 +61,7 @@ class SqlStore:
 
     async def start(self) -> None:
         """Takes note of the time, before anything else is asked. Raises StoreError."""
-        await self._alone(lambda _: None)
+        await self.ready()
         self._upkeep = asyncio.create_task(self._keep_up())
 
     async def close(self) -> None:
@@ -80,6 +80,9 @@ class SqlStore:
         last = Moment(row.at, row.boot_id, row.boottime, row.wall)
         self._latest = max(self._latest, self._clock.moment(last, row.server).at)
         return self._latest
+
+    async def ready(self) -> None:
+        await self._alone(lambda _: None)
 
     async def admit(self, attempt: Attempt) -> Verdict:
         return await self._commits.submit(attempt)

@@ -73,10 +73,7 @@ def _known_keys(
     """DynamoDB's own expiry comes up to days late: what is still there may stand for nothing."""
     asked = {given: stored[attempt.secret] for attempt in attempts if (given := key_of(attempt)) is not None}
     found: list[Mapping[str, Any]] = list(transaction.table.get_many(idempotency_key(*each) for each in sorted(asked)))
-    known = {
-        (each["caller"], each["given"]): Request(each["digest"], each["number"], each["at"])
-        for each in found
-    }
+    known = {(each["caller"], each["given"]): Request(each["digest"], each["number"], each["at"]) for each in found}
     return {given: request for given, request in known.items() if request.stands(transaction.now, asked[given])}
 
 

@@ -81,6 +81,9 @@ class DynamoStore:
         self._latest = max(self._latest, timing.moment.at)
         return self._latest
 
+    async def ready(self) -> None:
+        await self._alone(lambda _: None)
+
     async def admit(self, attempt: Attempt) -> Verdict:
         return await self._commits.submit(attempt)
 
