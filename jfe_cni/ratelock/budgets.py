@@ -81,14 +81,13 @@ class Room:
 
     limit: Limit | None
     retry_after: Microseconds
-    remaining: int
 
 
 def room(budget: Budget, now: Microseconds, nth_last: Sequence[Microseconds | None]) -> Room:
     """`nth_last`: for each limit, when the attempt was admitted that is its `count`-th from the last; None where there
     have not been so many. Of several limits that are spent, the one that holds longest."""
-    worst = Room(None, 0, 0)
+    worst = Room(None, 0)
     for limit, at in zip(budget.limits, nth_last, strict=True):
         if at is not None and (wait := at + limit.window - now) > worst.retry_after:
-            worst = Room(limit, wait, 0)
+            worst = Room(limit, wait)
     return worst

@@ -23,12 +23,18 @@ CALLER = Caller("shop", "caller", None, ("*",))
 
 
 @asynccontextmanager
-async def store_at(path: Path) -> AsyncIterator[Store]:
-    store = await open_store(f"sqlite:///{path}")
+async def store_of(url: str) -> AsyncIterator[Store]:
+    store = await open_store(url)
     try:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def store_at(path: Path) -> AsyncIterator[Store]:
+    async with store_of(f"sqlite:///{path}") as store:
+        yield store
 
 
 @asynccontextmanager

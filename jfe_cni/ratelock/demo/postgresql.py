@@ -42,7 +42,7 @@ class Server:
             os.chown(self._folder, _uid(), -1)
         words = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", f"--username={USER}", str(self._data)]
         done = subprocess.run(
-            [*_as_user(), _program("initdb"), *words], cwd="/", capture_output=True, text=True, check=False
+            [*_as_user(), program("initdb"), *words], cwd="/", capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise HostError(f"PostgreSQL can't be made: {done.stderr.strip()}", remedy=f"see {self._folder}")
@@ -54,7 +54,7 @@ class Server:
             "unix_socket_directories": str(self._folder),
             "fsync": "on" if self._durable else "off",
         }
-        words = [_program("postgres"), "-D", str(self._data), *(f"--{name}={value}" for name, value in options.items())]
+        words = [program("postgres"), "-D", str(self._data), *(f"--{name}={value}" for name, value in options.items())]
         log = self._folder / "server.log"
         with log.open("ab") as said:
             # A group of its own: an interrupt at the terminal is for whoever stops it in order.
@@ -85,7 +85,7 @@ class Server:
         return f"host={self._folder} user={USER} dbname={database}"
 
     def _answers(self) -> bool:
-        asked = [_program("pg_isready"), f"--host={self._folder}", "--quiet", f"--username={USER}"]
+        asked = [program("pg_isready"), f"--host={self._folder}", "--quiet", f"--username={USER}"]
         return subprocess.run(asked, check=False).returncode == 0
 
 
@@ -105,8 +105,8 @@ def server(*, durable: bool = False, parent: Path | None = None) -> Iterator[Ser
         shutil.rmtree(folder)
 
 
-def _program(name: str) -> str:
-    """Of the newest version that is installed."""
+def program(name: str) -> str:
+    """Of the newest version that is installed. Raises HostError: none is."""
     found = sorted(Path("/").glob(f"{_FOLDERS}/{name}"), key=lambda path: [int(p) for p in path.parts if p.isdigit()])
     path = str(found[-1]) if found else shutil.which(name)
     if path is None:
