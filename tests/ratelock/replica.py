@@ -7,6 +7,7 @@ import asyncio
 import json
 import mmap
 import os
+import random
 import struct
 import time
 from collections.abc import Iterator
@@ -20,23 +21,26 @@ from jfe_cni.ratelock.stores import open_store
 from jfe_cni.ratelock.stores.clock import Clock, MachineClock, Moment, Reading, ServerClock
 from tests.ratelock.attempts import attempt
 
+SECRETS = ("alice", "carol")
 _LAYOUT = struct.Struct("qq")
 
 
 class SharedClock:
-    """What all replicas read, in a file: how far the wall clock is off, and which boot this is."""
+    """What all replicas read, in a file: how far the wall clock is off, and which boot this is (which changes while no
+    replica runs)."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
             path.write_bytes(_LAYOUT.pack(0, 1))
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _LAYOUT.size)
+            # Each number is stored at once. `pack_into` would write zeros first, which a replica may see.
+            self._numbers = memoryview(mmap.mmap(file.fileno(), _LAYOUT.size)).cast("q")
 
     def set(self, off: Microseconds, boot: int) -> None:
-        _LAYOUT.pack_into(self._map, 0, off, boot)
+        self._numbers[0], self._numbers[1] = off, boot
 
     def read(self) -> Reading:
-        off, boot = _LAYOUT.unpack_from(self._map)
+        off, boot = self._numbers
         # Each boot begins its count anew.
         boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000 - boot * 1_000_000
         return Reading(f"boot {boot}", boottime, time.time_ns() // 1000 + off)
@@ -63,6 +67,8 @@ class Answer:
     asked: Microseconds
     answered: Microseconds
     number: int
+    caller: str
+    secret: str
 
 
 def run(url: str, folder: Path, record: Path, callers: int) -> None:
@@ -76,13 +82,14 @@ async def _run(url: str, folder: Path, record: Path, callers: int) -> None:
 
     async def ask(caller: str) -> None:
         while True:
+            secret = random.choice(SECRETS)
             asked = _now()
             try:
-                verdict = await store.admit(attempt("alice", caller))
+                verdict = await store.admit(attempt(secret, caller))
             except JfeError:
                 continue
             number = verdict.number if isinstance(verdict, Admitted) else 0
-            os.write(file, json.dumps([asked, _now(), number]).encode() + b"\n")
+            os.write(file, json.dumps([asked, _now(), number, caller, secret]).encode() + b"\n")
             await asyncio.sleep(0 if number else 0.01)
 
     await asyncio.gather(*(ask(f"caller-{n}") for n in range(callers)))

@@ -9,8 +9,6 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,8 @@ from tests.stage.deadline import eventually
 
 COUNT, WINDOW = 20, 2.0
 CALLERS = 32
-KILLS = 2
+# Seconds by which each replica's own clock is ahead of the first's: a later one is the former's, that has jumped.
+LEADS = (86_400, 0, -3_600, 7_200, 1, -86_400)
 FOLDER = Path(__file__).parents[2]
 
 
@@ -44,12 +43,19 @@ async def test_exactly_so_many_of_sixty_four_callers_of_two_replicas_that_are_ki
     await store.set_budget(secret("alice"), budget((COUNT, WINDOW)), OWNER)
     chance = random.Random(7)
     said = tmp_path / "admitted"
-    with replica(dynamodb_url, said, lead=86_400):
-        for _ in range(KILLS):
-            with replica(dynamodb_url, said, lead=0):
-                so_far = len(lines(said))
-                await asyncio.to_thread(eventually, lambda: len(lines(said)) > so_far + COUNT, "some are admitted")  # noqa: B023
-                await asyncio.sleep(chance.uniform(0, 2))
+    running = [start(dynamodb_url, said, lead) for lead in LEADS[:2]]
+    try:
+        for killed, lead in enumerate(LEADS[2:]):
+            so_far = len(lines(said))
+            await asyncio.to_thread(eventually, lambda: len(lines(said)) > so_far + COUNT, "some are admitted")  # noqa: B023
+            await asyncio.sleep(chance.uniform(0, 2))
+            kill(running.pop(killed % 2))
+            running.insert(killed % 2, start(dynamodb_url, said, lead))
+        so_far = len(lines(said))
+        await asyncio.to_thread(eventually, lambda: len(lines(said)) > so_far + COUNT, "and none is lost for long")
+    finally:
+        for process in running:
+            kill(process)
     rows = sorted(lines(said))
     numbers = [number for number, _, _ in rows]
     assert len(set(numbers)) == len(numbers) > 2 * COUNT, "some are admitted, none twice"
@@ -67,19 +73,20 @@ def lines(said: Path) -> list[tuple[int, ...]]:
     return [tuple(map(int, line.split())) for line in whole if line.count(" ") == 2]
 
 
-@contextmanager
-def replica(url: str, said: Path, *, lead: int) -> Iterator[None]:
+def start(url: str, said: Path, lead: int) -> subprocess.Popen[bytes]:
+    """A replica with half of the callers."""
     with said.open("ab") as out:
         # A line that a kill has cut off ends here.
         out.write(b"\n")
         words = [sys.executable, "-m", "tests.ratelock.dynamodb_replica", url, str(CALLERS), str(lead)]
-        process = subprocess.Popen(words, cwd=FOLDER, stdout=out, env=os.environ)
-    try:
-        yield
-        assert process.poll() is None, "it runs until it is killed"
-    finally:
-        process.kill()
-        process.wait()
+        return subprocess.Popen(words, cwd=FOLDER, stdout=out, env=os.environ)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    ended = process.poll()
+    process.kill()
+    process.wait()
+    assert ended is None, "it runs until it is killed"
 
 
 async def test_three_are_admitted_by_the_servers_own_time_and_a_time_is_told(dynamodb_url: str) -> None:

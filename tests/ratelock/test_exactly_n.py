@@ -12,17 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from jfe_cni.ratelock.budgets import Budget
+from jfe_cni.ratelock.budgets import Budget, Meter
 from jfe_cni.ratelock.log import verify
-from jfe_cni.ratelock.store import Admitted
+from jfe_cni.ratelock.store import Admitted, StoredSecret
 from jfe_cni.ratelock.stores import open_store
 from tests.ratelock.attempts import OWNER, attempt, budget, eventually, secret
 from tests.ratelock.hands import SECOND
-from tests.ratelock.replica import Answer, SharedClock, answers, run
+from tests.ratelock.replica import SECRETS, Answer, SharedClock, answers, run
 
 CALLERS = 64
 SECONDS = 15.0
-BUDGET = budget((7, 0.5), (20, 2))
+CLASS = "staff"
+BUDGETS = {
+    secret("alice"): budget((7, 0.5), (20, 2)),
+    Meter("class", CLASS): budget((9, 0.5), (30, 2)),
+    Meter("all"): budget((24, 1.5)),
+    # Both replicas number their callers.
+    **{Meter("caller", f"caller-{number}"): budget((1, 2)) for number in range(8)},
+}
 
 # The processes share nothing with this one, and start at once.
 _fork = multiprocessing.get_context("fork")
@@ -44,7 +51,7 @@ def kill(process: BaseProcess) -> None:
 def test_never_one_more_is_admitted_in_any_window(url: str, tmp_path: Path) -> None:
     chance = random.Random(url)
     shared = SharedClock(tmp_path / "clock")
-    asyncio.run(set_budget(url, shared))
+    asyncio.run(set_budgets(url, shared))
     boot, off, starts = 1, 0.0, 2
     replicas = [start(url, tmp_path, number) for number in range(2)]
     try:
@@ -76,9 +83,17 @@ def test_never_one_more_is_admitted_in_any_window(url: str, tmp_path: Path) -> N
     assert starts > 15
     assert len(seen) > 30, "some were admitted"
     assert len(found) > 2 * len(seen), "more asked than there was room for"
-    for limit in BUDGET.limits:
-        assert most_within(seen, limit.window) <= limit.count
+    for meter, each in BUDGETS.items():
+        charged = [answer for answer in seen if is_charged(meter, answer.caller, answer.secret)]
+        assert charged, meter
+        for limit in each.limits:
+            assert most_within(charged, limit.window) <= limit.count, meter
     asyncio.run(the_log_agrees(url, shared, seen))
+
+
+def is_charged(meter: Meter, caller: str, secret: str) -> bool:
+    """Both secrets are of the class."""
+    return meter.kind in ("all", "class") or meter.name == (caller if meter.kind == "caller" else secret)
 
 
 def most_within(seen: Sequence[Answer], window: int) -> int:
@@ -89,13 +104,16 @@ def most_within(seen: Sequence[Answer], window: int) -> int:
 
 
 def test_the_count_of_a_window_would_see_one_too_many() -> None:
-    seen = [Answer(n * 10, n * 10 + 3, n) for n in range(1, 9)]
+    seen = [Answer(n * 10, n * 10 + 3, n, "bob", "alice") for n in range(1, 9)]
     assert [most_within(seen, window) for window in (3, 4, 13, 14, 34)] == [0, 1, 1, 2, 4]
 
 
-async def set_budget(url: str, shared: SharedClock) -> None:
+async def set_budgets(url: str, shared: SharedClock) -> None:
     store = await open_store(url, shared.clock(url))
-    await store.set_budget(secret("alice"), BUDGET, OWNER)
+    for name in SECRETS:
+        await store.put_secret(StoredSecret(name, "record", CLASS, b"sealed", None, 1), OWNER, expected_version=None)
+    for meter, each in BUDGETS.items():
+        await store.set_budget(meter, each, OWNER)
     await store.close()
 
 
@@ -103,10 +121,13 @@ async def the_log_agrees(url: str, shared: SharedClock, seen: Sequence[Answer]) 
     """Whoever was answered is in it, and by the store's own time no window has too many. The budget is not lost."""
     store = await open_store(url, shared.clock(url))
     assert (await verify(store.entries())).broken is None
-    counted = {entry.number: entry.at async for entry in store.entries() if entry.event == "check"}
+    counted = {entry.number: entry async for entry in store.entries() if entry.event == "check"}
     assert len({answer.number for answer in seen}) == len(seen)
-    assert {answer.number for answer in seen} <= set(counted)
-    assert_within(sorted(counted.values()), BUDGET)
+    for answer in seen:
+        entry = counted[answer.number]
+        assert (entry.actor, entry.subject) == (answer.caller, answer.secret)
+    for meter, each in BUDGETS.items():
+        assert_within(sorted(at.at for at in counted.values() if is_charged(meter, at.actor, at.subject)), each)
 
     async def is_admitted() -> bool:
         return isinstance(await store.admit(attempt("alice")), Admitted)
