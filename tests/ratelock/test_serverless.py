@@ -57,18 +57,6 @@ def event(method: str, path: str, token: str = "", body: object = None, **more: 
 
 
 @pytest.fixture
-def settings(dynamodb_url: str) -> dict[str, str]:
-    return {
-        "RATELOCK_STORE": dynamodb_url,
-        "RATELOCK_KEY": "environment:RATELOCK_KEY_ENCRYPTION_KEY",
-        "RATELOCK_KEY_ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(),
-        "RATELOCK_PASSWORD_MEMORY": "8",
-        "RATELOCK_PASSWORD_ITERATIONS": "1",
-        "RATELOCK_PASSWORD_LANES": "1",
-    }
-
-
-@pytest.fixture
 def function(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Function]:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -78,7 +66,11 @@ def function(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def test_the_demonstration_of_2016(function: Function, settings: dict[str, str]) -> None:
-    owner = program("token", "first", **settings).stdout.strip()
+    demonstrate(function, program("token", "first", **settings).stdout.strip())
+
+
+def demonstrate(function: Function, owner: str) -> None:
+    """`owner`: a token."""
 
     def ask(*asked: Any) -> tuple[int, Any, dict[str, str]]:
         answered = function(event(*asked), None)
