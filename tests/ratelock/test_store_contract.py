@@ -132,6 +132,18 @@ async def test_a_key_stands_for_nothing_once_an_owner_has_changed_the_secret(sto
     assert isinstance(await ask(), Spent), "each of the three was counted"
 
 
+async def test_nor_where_another_request_comes_with_it_for_a_secret_that_has_not_changed(store: Store) -> None:
+    """Together, in one transaction."""
+    await store.put_secret(ALICE, ADD, expected_version=None)
+    await store.admit(attempt("alice", "bob", "key-1", b"digest"))
+    await store.put_secret(replace(ALICE, sealed=b"other", version=2), ADD, expected_version=1)
+    asked = [attempt("alice", "bob", "key-1", b"digest"), attempt("dave", "bob", "key-1", b"other")]
+    first, second = await asyncio.gather(*(store.admit(each) for each in asked))
+    assert isinstance(first, Admitted)
+    assert not first.repeated
+    assert second == KeyReused()
+
+
 async def test_a_key_is_forgotten_after_ten_minutes(store: Store, hands: Hands) -> None:
     await store.admit(attempt("alice", "bob", "key-1", b"digest"))
     hands.go_on(600 + 1)

@@ -23,11 +23,13 @@ _SECRETS = select(schema.secrets).where(schema.secrets.c.name.in_(bindparam("of"
 
 @dataclass
 class _Batch:
-    """What one transaction does. `keys`: those that the database has, and `new_keys`."""
+    """What one transaction does. `keys`: those that the database has, and `new_keys`; `fallen`: of these, those that
+    the database has too, for what was asked for before."""
 
     transaction: Transaction
     keys: dict[Key, Request]
     new_keys: dict[Key, Request] = field(default_factory=dict)
+    fallen: set[Key] = field(default_factory=set)
     counted: list[tuple[History, int]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -50,13 +52,13 @@ def admit(
         if ranges := found[meter].unknown(now, count):
             unknown[meter] = ranges
     histories.read(transaction, unknown)
-    batch = _Batch(transaction, known(transaction, attempts, stored))
+    batch = _Batch(transaction, known(transaction, attempts))
     verdicts = [
         _decide(batch, attempt, stored[attempt.secret], [found[meter] for meter in each])
         for attempt, each in zip(attempts, meters, strict=True)
     ]
     histories.write(transaction, batch.counted)
-    remember(transaction, batch.new_keys)
+    remember(transaction, batch.new_keys, batch.fallen)
     log_refusals(transaction, batch.refusals)
     return verdicts
 
@@ -67,7 +69,9 @@ def _read_secrets(transaction: Transaction, names: Sequence[str]) -> list[Stored
 
 def _decide(batch: _Batch, attempt: Attempt, secret: StoredSecret | None, histories: Sequence[History]) -> Verdict:
     now, key = batch.transaction.now, key_of(attempt)
-    if key is not None and (before := batch.keys.get(key)) is not None:
+    before = None if key is None else batch.keys.get(key)
+    # Each attempt by the secret that it asks for itself: two of one batch may have the same key.
+    if before is not None and before.stands(now, secret):
         if before.digest != attempt.request_digest:
             return KeyReused()
         return Admitted(before.number, repeated=True, secret=secret)
@@ -80,5 +84,7 @@ def _decide(batch: _Batch, attempt: Attempt, secret: StoredSecret | None, histor
             batch.counted.append((history, history.count(now)))
     entry = batch.transaction.append(OwnerAct(attempt.caller, attempt.operation, attempt.secret))
     if key is not None:
+        if before is not None and key not in batch.new_keys:
+            batch.fallen.add(key)
         batch.keys[key] = batch.new_keys[key] = Request(attempt.request_digest, entry.number, now)
     return Admitted(entry.number, secret=secret)

@@ -55,19 +55,9 @@ def key_of(attempt: Attempt) -> Key | None:
     return None if attempt.idempotency_key is None else (attempt.caller, attempt.idempotency_key)
 
 
-def known(
-    transaction: Transaction, attempts: Iterable[Attempt], secrets: Mapping[str, StoredSecret | None]
-) -> dict[Key, Request]:
-    """`secrets`: those that are asked for, at least. A key that stands for nothing any more is free again."""
-    asked = {key: secrets[attempt.secret] for attempt in attempts if (key := key_of(attempt)) is not None}
-    found = _find(transaction, asked)
-    standing = {key: request for key, request in found.items() if request.stands(transaction.now, asked[key])}
-    fallen = found.keys() - standing.keys()
-    transaction.write(_DELETE, [{"of_caller": caller, "of_key": key} for caller, key in sorted(fallen)])
-    return standing
-
-
-def _find(transaction: Transaction, asked: Collection[Key]) -> dict[Key, Request]:
+def known(transaction: Transaction, attempts: Iterable[Attempt]) -> dict[Key, Request]:
+    """Those of their keys that are remembered, whether they stand for something still or not."""
+    asked = {given for attempt in attempts if (given := key_of(attempt)) is not None}
     if not asked:
         return {}
     if len(asked) == 1:
@@ -80,7 +70,9 @@ def _find(transaction: Transaction, asked: Collection[Key]) -> dict[Key, Request
     return {(row.caller, row.key): Request(row.digest, row.number, row.at) for row in found}
 
 
-def remember(transaction: Transaction, requests: Mapping[Key, Request]) -> None:
+def remember(transaction: Transaction, requests: Mapping[Key, Request], fallen: Collection[Key]) -> None:
+    """`fallen`: those of them that stood for something else."""
+    transaction.write(_DELETE, [{"of_caller": caller, "of_key": key} for caller, key in sorted(fallen)])
     transaction.write(
         _INSERT,
         [

@@ -56,7 +56,7 @@ def admit(
     for meter, count in touched.items():
         for ranges in found[meter].unknown(transaction.now, count):
             histories.read(transaction, found[meter], ranges)
-    batch = _Batch(transaction, stored, _known_keys(transaction, attempts, stored))
+    batch = _Batch(transaction, stored, _known_keys(transaction, attempts))
     verdicts: list[Verdict] = []
     for attempt, some in zip(attempts, meters, strict=True):
         # One for each meter, the log's entry and the idempotency key; for a refusal its entry and its count.
@@ -67,22 +67,22 @@ def admit(
     return verdicts
 
 
-def _known_keys(
-    transaction: Transaction, attempts: Sequence[Attempt], stored: Mapping[str, StoredSecret | None]
-) -> dict[Key, Request]:
+def _known_keys(transaction: Transaction, attempts: Sequence[Attempt]) -> dict[Key, Request]:
     """DynamoDB's own expiry comes up to days late: what is still there may stand for nothing."""
-    asked = {given: stored[attempt.secret] for attempt in attempts if (given := key_of(attempt)) is not None}
+    asked = {given for attempt in attempts if (given := key_of(attempt)) is not None}
     found: list[Mapping[str, Any]] = list(transaction.table.get_many(idempotency_key(*each) for each in sorted(asked)))
-    known = {(each["caller"], each["given"]): Request(each["digest"], each["number"], each["at"]) for each in found}
-    return {given: request for given, request in known.items() if request.stands(transaction.now, asked[given])}
+    return {(each["caller"], each["given"]): Request(each["digest"], each["number"], each["at"]) for each in found}
 
 
 def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Verdict:
     transaction, given = batch.transaction, key_of(attempt)
-    if given is not None and (before := batch.keys.get(given)) is not None:
+    secret = batch.secrets[attempt.secret]
+    before = None if given is None else batch.keys.get(given)
+    # Each attempt by the secret that it asks for itself: two of one batch may have the same key.
+    if before is not None and before.stands(transaction.now, secret):
         if before.digest != attempt.request_digest:
             return KeyReused()
-        return Admitted(before.number, repeated=True, secret=batch.secrets[attempt.secret])
+        return Admitted(before.number, repeated=True, secret=secret)
     refused = spent(histories, transaction.now)
     if refused is not None:
         # Remembered at the latest that it may have been, an attempt seems to leave its window after more than a window.
@@ -107,7 +107,7 @@ def _decide(batch: _Batch, attempt: Attempt, histories: Sequence[History]) -> Ve
             EXPIRES: seconds(transaction.now + KEPT),
         }
         transaction.write(transaction.table.put(kept))
-    return Admitted(entry.number, secret=batch.secrets[attempt.secret])
+    return Admitted(entry.number, secret=secret)
 
 
 def _count(batch: _Batch, history: History) -> None:
