@@ -41,7 +41,7 @@ async def seal_anew(store: Store, sealing: Sealing, stored: StoredSecret, opened
     if opened is None:
         opened = await sealing.open(stored.sealed, Label(stored.name, stored.kind, stored.version))
     sealed = await sealing.seal(opened, Label(stored.name, stored.kind, stored.version + 1))
-    return await store.reseal(stored.name, sealed, expected_version=stored.version)
+    return await store.reseal(stored.name, sealed, expected_version=stored.version, changed=stored.changed)
 
 
 async def _former(store: Store, sealing: Sealing, shut: dict[str, SealingError]) -> list[StoredSecret]:

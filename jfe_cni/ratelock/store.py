@@ -139,9 +139,10 @@ class Store(Protocol):
         """`expected_version`: None, it must not exist yet. Raises ConflictError where it is another."""
         ...
 
-    async def reseal(self, name: str, sealed: bytes, *, expected_version: int) -> bool:
+    async def reseal(self, name: str, sealed: bytes, *, expected_version: int, changed: int) -> bool:
         """New sealing of the same secret (rotation, rehash), not logged, as version `expected_version + 1`, for which
-        it is sealed; False where it changed meanwhile."""
+        it is sealed; False where it changed meanwhile: of a secret that was removed and added again the versions begin
+        anew, and `changed` does not."""
         ...
 
     async def remove_secret(self, name: str, act: OwnerAct) -> bool: ...

@@ -166,6 +166,6 @@ async def test_a_secret_that_changes_meanwhile_is_not_set_back(store: Store) -> 
     assert stored is not None
     async with service_on(store, both()) as service:
         await service.add_record(OWNER, "card1", {"number": "5500"}, replace=True)
-        assert not await store.reseal("card1", stored.sealed, expected_version=stored.version)
+        assert not await store.reseal("card1", stored.sealed, expected_version=stored.version, changed=stored.changed)
         await reseal(store, both())
         assert await service.release(CALLER, "card1", ["number"]) == {"number": "5500"}

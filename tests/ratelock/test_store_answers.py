@@ -32,7 +32,9 @@ async def test_an_attempt_is_answered_with_the_secret_as_it_is_now(store: Store)
     assert [await given(store, "alice") for _ in range(2)] == [FIRST, FIRST]
     await store.put_secret(SECOND, ACT, expected_version=1)
     assert [await given(store, "alice") for _ in range(2)] == [SECOND, SECOND]
-    await store.reseal("alice", b"by another key", expected_version=2)
+    kept = await store.secret("alice")
+    assert kept is not None
+    assert await store.reseal("alice", b"by another key", expected_version=2, changed=kept.changed)
     assert await given(store, "alice") == await store.secret("alice") != SECOND
     await store.remove_secret("alice", ACT)
     assert await given(store, "alice") is None

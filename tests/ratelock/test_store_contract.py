@@ -55,12 +55,24 @@ async def test_a_secret_of_another_version_is_not_touched(store: Store) -> None:
 
 async def test_a_new_sealing_takes_place_once(store: Store) -> None:
     await store.put_secret(ALICE, ADD, expected_version=None)
-    took = await asyncio.gather(*(store.reseal("alice", b"%d" % n, expected_version=1) for n in range(9)))
+    took = await asyncio.gather(*(store.reseal("alice", b"%d" % n, expected_version=1, changed=1) for n in range(9)))
     assert sum(took) == 1
     found = await store.secret("alice")
     assert found is not None
     assert (found.sealed, found.version) == (b"%d" % took.index(True), 2)
-    assert not await store.reseal("nobody", b"", expected_version=1)
+    assert not await store.reseal("nobody", b"", expected_version=1, changed=1)
+
+
+async def test_what_was_removed_and_added_again_is_not_sealed_over(store: Store) -> None:
+    """By who has read it before: its versions are the same."""
+    await store.put_secret(ALICE, ADD, expected_version=None)
+    read = await store.secret("alice")
+    assert read is not None
+    await store.remove_secret("alice", ADD)
+    again = replace(ALICE, sealed=b"another password")
+    await store.put_secret(again, ADD, expected_version=None)
+    assert not await store.reseal("alice", read.sealed, expected_version=read.version, changed=read.changed)
+    assert await store.secret("alice") == again
 
 
 async def test_a_token_is_kept_and_removed(store: Store) -> None:
@@ -121,7 +133,7 @@ async def test_a_key_stands_for_nothing_once_an_owner_has_changed_the_secret(sto
     before = await ask()
     await store.put_secret(ALICE, ADD, expected_version=None)
     added = await ask()
-    assert await store.reseal("alice", b"anew", expected_version=1)
+    assert await store.reseal("alice", b"anew", expected_version=1, changed=2)
     assert await ask() == Admitted(entry(added), repeated=True), "a rotation of keys is no change"
     await store.put_secret(replace(ALICE, sealed=b"other", version=3), ADD, expected_version=2)
     changed = await ask()

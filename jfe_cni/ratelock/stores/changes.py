@@ -38,8 +38,9 @@ def put_secret(transaction: Transaction, secret: StoredSecret, act: OwnerAct, ex
         transaction.write(_UPDATE_SECRET, [{"of": secret.name, **row}])
 
 
-def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int) -> bool:
-    if _version(transaction, name) != expected_version:
+def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int, changed: int) -> bool:
+    same = (secrets.c.name == name, secrets.c.version == expected_version, secrets.c.changed == changed)
+    if transaction.connection.execute(select(secrets.c.version).where(*same)).first() is None:
         return False
     transaction.write(_UPDATE_SECRET, [{"of": name, "sealed": sealed, "version": expected_version + 1}])
     return True

@@ -28,9 +28,9 @@ def put_secret(transaction: Transaction, secret: StoredSecret, act: OwnerAct, ex
     transaction.write(transaction.table.put(items.secret_item(replace(secret, changed=entry.number))))
 
 
-def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int) -> bool:
+def reseal(transaction: Transaction, name: str, sealed: bytes, expected_version: int, changed: int) -> bool:
     found = _secret(transaction, name)
-    if found is None or found.version != expected_version:
+    if found is None or (found.version, found.changed) != (expected_version, changed):
         return False
     anew = replace(found, sealed=sealed, version=expected_version + 1)
     transaction.write(transaction.table.put(items.secret_item(anew)))

@@ -112,8 +112,10 @@ class DynamoStore:
     async def put_secret(self, secret: StoredSecret, act: OwnerAct, *, expected_version: int | None) -> None:
         await self._alone(lambda transaction: changes.put_secret(transaction, secret, act, expected_version))
 
-    async def reseal(self, name: str, sealed: bytes, *, expected_version: int) -> bool:
-        return await self._alone(lambda transaction: changes.reseal(transaction, name, sealed, expected_version))
+    async def reseal(self, name: str, sealed: bytes, *, expected_version: int, changed: int) -> bool:
+        return await self._alone(
+            lambda transaction: changes.reseal(transaction, name, sealed, expected_version, changed)
+        )
 
     async def remove_secret(self, name: str, act: OwnerAct) -> bool:
         return await self._alone(lambda transaction: changes.remove_secret(transaction, name, act))
