@@ -156,7 +156,9 @@ class Settings:
         if self.client_ca is not None and self.tls_certificate is None:
             raise RequestError("client-ca asks for certificates without TLS", remedy="give tls-certificate and tls-key")
         if not 0 <= self.trusted_absence <= 1_000_000_000:
-            raise RequestError("--trusted-absence must not be below 0", remedy="leave it out for the default")
+            raise RequestError(
+                "--trusted-absence must be from 0 to 1,000,000,000", remedy="leave it out for the default"
+            )
         for name in (
             "password_memory", "password_iterations", "password_lanes", "password_threads", "password_waiting",
             "body_limit", "request_timeout", "keep_alive_timeout", "stop_timeout", "most_requests",

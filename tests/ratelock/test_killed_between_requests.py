@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jfe_cni.ratelock.log import verify
-from jfe_cni.ratelock.store import Admitted, OwnerAct, Store, StoredSecret
+from jfe_cni.ratelock.store import Admitted, OwnerAct, Store
 from jfe_cni.ratelock.stores import open_store
 from jfe_cni.ratelock.stores.dynamodb.dates import ServerDates
 from jfe_cni.ratelock.stores.dynamodb.store import DynamoStore
@@ -21,6 +21,7 @@ from jfe_cni.ratelock.stores.dynamodb.table import Table, client
 from jfe_cni.ratelock.stores.history import LEAST_KEPT, PRUNED_TOGETHER
 from tests.ratelock.attempts import admitted, attempt, budget, secret
 from tests.ratelock.cloud import REGION, Cloud
+from tests.ratelock.deeds import DEEDS, add, remove
 from tests.ratelock.hands import Hands
 from tests.stage.deadline import eventually
 
@@ -30,25 +31,6 @@ MOST_REQUESTS = 60
 _fork = multiprocessing.get_context("fork")
 
 Deed = Callable[[DynamoStore], Awaitable[object]]
-
-
-async def add(store: DynamoStore) -> None:
-    kept = StoredSecret("alice", "password", "", b"sealed", None, 1)
-    await store.put_secret(kept, OwnerAct("owner", "added", "alice"), expected_version=None)
-
-
-async def remove(store: DynamoStore) -> None:
-    await store.remove_secret("alice", OwnerAct("owner", "removed", "alice"))
-
-
-async def set_budget(store: DynamoStore) -> None:
-    await store.set_budget(secret("alice"), budget((2, 10)), OwnerAct("owner", "budget", "alice"))
-
-
-async def attempts(store: DynamoStore) -> None:
-    """In one batch: some are admitted, by their keys; the first is repeated; the others are refused."""
-    asked = [attempt("alice", "bob", f"key-{n % 5}", b"digest") for n in range(9)]
-    await asyncio.gather(*(store.admit(each) for each in asked))
 
 
 async def prune(store: DynamoStore) -> None:
@@ -88,7 +70,7 @@ async def do(cloud: Cloud, deed: Deed, hands: Hands, at: int) -> None:
     os._exit(0)
 
 
-@pytest.mark.parametrize("deed", [add, remove, set_budget, attempts])
+@pytest.mark.parametrize("deed", DEEDS)
 async def test_whole_or_not_at_all(dynamodb_url: str, aws: Cloud, hands: Hands, deed: Deed) -> None:
     await (await open_store(dynamodb_url, hands.clock())).close()
     if deed is remove:

@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import URL, Engine, event, func, make_url, select
 
 from jfe_cni.ratelock.log import verify
-from jfe_cni.ratelock.store import OwnerAct, Store, StoredSecret
+from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores import open_store, schema
 from jfe_cni.ratelock.stores.engines import reader, writer
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.upgrade import upgrade
-from tests.ratelock.attempts import attempt, budget, secret
 from tests.ratelock.conftest import SQL_STORES
+from tests.ratelock.deeds import DEEDS, add, remove
 from tests.ratelock.hands import Hands
 
 # More than the longest of what is tried has.
@@ -67,26 +67,7 @@ def dying(url: URL, at: int) -> Engine:
     return engine
 
 
-async def add(store: Store) -> None:
-    kept = StoredSecret("alice", "password", "", b"sealed", None, 1)
-    await store.put_secret(kept, OwnerAct("owner", "added", "alice"), expected_version=None)
-
-
-async def remove(store: Store) -> None:
-    await store.remove_secret("alice", OwnerAct("owner", "removed", "alice"))
-
-
-async def set_budget(store: Store) -> None:
-    await store.set_budget(secret("alice"), budget((2, 10)), OwnerAct("owner", "budget", "alice"))
-
-
-async def attempts(store: Store) -> None:
-    """In one batch: some are admitted, by their keys; the first is repeated; the others are refused."""
-    asked = [attempt("alice", "bob", f"key-{n % 5}", b"digest") for n in range(9)]
-    await asyncio.gather(*(store.admit(each) for each in asked))
-
-
-@pytest.mark.parametrize("deed", [add, remove, set_budget, attempts])
+@pytest.mark.parametrize("deed", DEEDS)
 def test_whole_or_not_at_all(url: str, deed: Callable[[Store], Any]) -> None:
     upgrade(writer(make_url(url)))
     if deed is remove:

@@ -6,20 +6,24 @@ import asyncio
 import signal
 import sqlite3
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, MetaData, Table, Text, func, make_url, select, update
+from sqlalchemy import Column, MetaData, Table, Text, func, make_url, select, text, update
 
 from jfe_cni.errors import RequestError
+from jfe_cni.ratelock.assembly import opened
 from jfe_cni.ratelock.demo import postgresql
 from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
+from jfe_cni.ratelock.settings import Settings
 from jfe_cni.ratelock.store import Admitted, OwnerAct, Store, StoredSecret
 from jfe_cni.ratelock.stores import keys, open_store, schema
 from jfe_cni.ratelock.stores.engines import reader, writer
@@ -83,6 +87,41 @@ async def test_replicas_that_start_together_on_an_empty_database_agree(url: str)
     assert sum([await admitted(store, "alice", 2) for store in stores]) == 3
     for store in stores:
         await store.close()
+
+
+async def test_what_the_former_releases_tables_hold_is_kept_and_goes_on(url: str) -> None:
+    kept, act = StoredSecret("alice", "record", "", b"sealed", None, 1), OwnerAct("owner", "secret.add", "alice")
+    store = await open_store(url, Hands().clock())
+    await store.put_secret(kept, act, expected_version=None)
+    first = await store.admit(attempt("alice", "bob", "key-1", b"digest"))
+    await store.close()
+    engine = writer(make_url(url))
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE secrets DROP COLUMN changed"))
+        connection.execute(update(VERSIONS).values(version_num="0001"))
+    engine.dispose()
+    store = await open_store(url, Hands().clock())
+    assert await store.secret("alice") == kept
+    assert isinstance(first, Admitted)
+    assert await store.admit(attempt("alice", "bob", "key-1", b"digest")) == Admitted(first.number, repeated=True)
+    await store.put_secret(replace(kept, version=2), act, expected_version=1)
+    assert await admitted(store, "alice", 3) == 2
+    assert (await verify(store.entries())).broken is None
+    await store.close()
+
+
+@pytest.mark.parametrize("trusted", [0, 60, 86_400])
+async def test_a_wall_clock_of_another_boot_is_trusted_as_far_as_the_setting_says(tmp_path: Path, trusted: int) -> None:
+    """An hour ago, in another boot."""
+    settings = Settings(store=f"sqlite:///{tmp_path}/store.db", key=f"file:{tmp_path}/key", trusted_absence=trusted)
+    async with opened(settings):
+        pass
+    before = time.time_ns() // 1000 - 3_600_000_000
+    with sqlite3.connect(tmp_path / "store.db") as database:
+        database.execute("UPDATE head SET boot_id = 'another', boottime = 1, wall = ?, at = ?", [before, before])
+    async with opened(settings) as assembled:
+        passed = (await assembled.store.now() - before) / 1e6
+    assert min(trusted, 3_600) <= passed < min(trusted, 3_600) + 30
 
 
 async def test_tables_of_a_newer_release_are_refused_and_left_alone(url: str) -> None:
