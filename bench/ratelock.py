@@ -36,11 +36,11 @@ from sqlalchemy import (
     update,
 )
 
+from jfe_cni.databases.engines import writer
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter
 from jfe_cni.ratelock.demo import postgresql
 from jfe_cni.ratelock.store import Admitted, Attempt, OwnerAct, Store
 from jfe_cni.ratelock.stores import open_store
-from jfe_cni.ratelock.stores.engines import writer
 
 CALLERS = (1, 8, 64)
 DAY = 86_400_000_000

@@ -15,12 +15,13 @@ import psycopg
 import pytest
 from sqlalchemy import URL, Engine, event, func, make_url, select
 
+from jfe_cni.databases.engines import reader, writer
+from jfe_cni.databases.upgrade import upgrade
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores import open_store, schema
-from jfe_cni.ratelock.stores.engines import reader, writer
 from jfe_cni.ratelock.stores.sql import SqlStore
-from jfe_cni.ratelock.stores.upgrade import upgrade
+from jfe_cni.ratelock.stores.tables import TABLES
 from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.deeds import DEEDS, add, remove
 from tests.ratelock.hands import Hands
@@ -69,7 +70,7 @@ def dying(url: URL, at: int) -> Engine:
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_whole_or_not_at_all(url: str, deed: Callable[[Store], Any]) -> None:
-    upgrade(writer(make_url(url)))
+    upgrade(writer(make_url(url)), TABLES)
     if deed is remove:
         assert _exit_code(url, add, writer) == 0
     ends = []

@@ -15,15 +15,16 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, event, literal, make_url, select
 
+from jfe_cni.databases.engines import reader, writer
+from jfe_cni.databases.upgrade import upgrade
 from jfe_cni.ratelock.budgets import Meter
 from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted, OwnerAct, Spent, StoredSecret
 from jfe_cni.ratelock.stores import open_store
-from jfe_cni.ratelock.stores.engines import reader, writer
 from jfe_cni.ratelock.stores.sessions import PostgresqlSession, session
 from jfe_cni.ratelock.stores.sql import SqlStore
-from jfe_cni.ratelock.stores.upgrade import upgrade
+from jfe_cni.ratelock.stores.tables import TABLES
 from jfe_cni.ratelock.stores.written import Written
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget
 from tests.ratelock.conftest import SQL_STORES
@@ -57,7 +58,7 @@ def lose_reads_of(engine: Engine, table: str) -> Callable[[], int]:
 
 async def test_a_budget_holds_where_the_read_of_it_was_lost(url: str) -> None:
     engine = writer(make_url(url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     other = await open_store(url, Hands().clock())
     await other.set_budget(Meter("caller", "bob"), budget((1, 1_000)), OWNER)
     assert isinstance(await other.admit(attempt("alice", "bob")), Admitted)
@@ -73,7 +74,7 @@ async def test_a_budget_holds_where_the_read_of_it_was_lost(url: str) -> None:
 
 async def test_a_secret_is_there_where_the_read_of_it_was_lost(url: str) -> None:
     engine = writer(make_url(url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     other = await open_store(url, Hands().clock())
     await other.put_secret(
         StoredSecret("alice", "record", "", b"sealed", None, 1), OwnerAct("owner", "x", "x"), expected_version=None
@@ -96,7 +97,7 @@ async def test_a_server_that_ends_the_session_before_what_is_written_counts_once
 ) -> None:
     """The error comes with the answers of a pipeline, from the server itself."""
     engine = writer(make_url(postgresql_url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     store = SqlStore(engine, reader(make_url(postgresql_url)), Hands().clock())
     await admitted(store, "carol", 1)
     commit, ended = PostgresqlSession.commit, 0
@@ -170,7 +171,7 @@ def standing_still(url: str) -> Iterator[None]:
 
 async def test_who_stood_still_tries_again(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = writer(make_url(postgresql_url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     store = SqlStore(engine, reader(make_url(postgresql_url)), Hands().clock())
     await admitted(store, "carol", 1)
     commit = PostgresqlSession.commit

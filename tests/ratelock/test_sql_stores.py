@@ -18,6 +18,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, MetaData, Table, Text, func, make_url, select, text, update
 
+from jfe_cni.databases.engines import reader, writer
+from jfe_cni.databases.upgrade import upgrade
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.assembly import opened
 from jfe_cni.ratelock.demo import postgresql
@@ -26,11 +28,10 @@ from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.settings import Settings
 from jfe_cni.ratelock.store import Admitted, OwnerAct, Store, StoredSecret
 from jfe_cni.ratelock.stores import keys, open_store, schema
-from jfe_cni.ratelock.stores.engines import reader, writer
 from jfe_cni.ratelock.stores.history import LEAST_KEPT, PRUNED_TOGETHER
 from jfe_cni.ratelock.stores.sessions import SERVER_TIME, PostgresqlSession, Session, SqliteSession, session
 from jfe_cni.ratelock.stores.sql import SqlStore
-from jfe_cni.ratelock.stores.upgrade import NEWEST, upgrade
+from jfe_cni.ratelock.stores.tables import TABLES
 from jfe_cni.ratelock.stores.written import Written
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget, eventually, secret
 from tests.ratelock.conftest import SQL_STORES
@@ -75,10 +76,10 @@ def count(url: str, table: Table) -> int:
 
 def test_the_migrations_make_the_tables_that_the_code_knows(url: str) -> None:
     engine = writer(make_url(url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == NEWEST
+        assert context.get_current_revision() == TABLES.newest
         assert compare_metadata(context, schema.metadata) == []
 
 
@@ -126,7 +127,7 @@ async def test_a_wall_clock_of_another_boot_is_trusted_as_far_as_the_setting_say
 
 async def test_tables_of_a_newer_release_are_refused_and_left_alone(url: str) -> None:
     engine = writer(make_url(url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     with engine.begin() as connection:
         connection.execute(update(VERSIONS).values(version_num="9999"))
     with pytest.raises(RequestError, match="newer release"):
@@ -198,7 +199,7 @@ async def test_a_connection_lost_around_the_commit_counts_once(
     url: str, lose: Loss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = writer(make_url(url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     store = SqlStore(engine, reader(make_url(url)), Hands().clock())
     await admitted(store, "carol", 1)
     for name in ("alice", "dave"):
@@ -267,7 +268,7 @@ async def test_a_server_that_is_away_is_told_and_nobody_is_answered_until_it_is_
 def test_the_time_is_read_when_the_head_is_held(postgresql_url: str) -> None:
     """Not when it was asked for: what is counted after a wait would leave its window early by as much."""
     engine = writer(make_url(postgresql_url))
-    upgrade(engine)
+    upgrade(engine, TABLES)
     with engine.connect() as other:
         other.execute(select(schema.head).with_for_update())
         with ThreadPoolExecutor(1) as thread:

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from sqlalchemy import MetaData, make_url, select
 
+from jfe_cni.databases.engines import reader
 from jfe_cni.ratelock import root
 from jfe_cni.ratelock.demo import postgresql
 from jfe_cni.ratelock.keys.local import context_bytes
 from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.store import Operation, StoredSecret
-from jfe_cni.ratelock.stores.engines import reader
 from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.services import CALLER, KEY, OWNER, service_on, store_of
 

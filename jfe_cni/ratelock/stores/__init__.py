@@ -9,14 +9,15 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from jfe_cni.databases.engines import make_private, migrator, reader, writer
+from jfe_cni.databases.upgrade import upgrade
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.budgets import Microseconds
 from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores.clock import TRUSTED_ABSENCE, Clock, MachineClock, ServerClock, this_machine
-from jfe_cni.ratelock.stores.engines import make_private, reader, writer
 from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
 from jfe_cni.ratelock.stores.sql import SqlStore
-from jfe_cni.ratelock.stores.upgrade import upgrade
+from jfe_cni.ratelock.stores.tables import TABLES
 
 
 async def open_store(url: str, clock: Clock | None = None, *, trusted_absence: Microseconds = TRUSTED_ABSENCE) -> Store:
@@ -57,7 +58,7 @@ async def _open_sql(url: URL, clock: Clock) -> Store:
             failed.callback(reading.dispose)
             if url.get_backend_name() == "sqlite":
                 make_private(Path(url.database or ""))
-            await asyncio.to_thread(upgrade, writing)
+            await asyncio.to_thread(_upgrade, url)
             failed.pop_all()
     except OSError as error:
         raise RequestError(
@@ -72,3 +73,11 @@ async def _open_sql(url: URL, clock: Clock) -> Store:
         await store.start()
         failed_to_start.pop_all()
     return store
+
+
+def _upgrade(url: URL) -> None:
+    engine = migrator(url)
+    try:
+        upgrade(engine, TABLES)
+    finally:
+        engine.dispose()

@@ -21,13 +21,17 @@ READERS = 4
 # A replica that stops in the middle of a transaction (its host is gone, or stands still) holds all others up for that
 # long at most. Nothing that was answered may be lost, whatever the server's default.
 _POSTGRESQL_SESSION = (
-    "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c statement_timeout=30s"
+    "-c synchronous_commit=on -c idle_in_transaction_session_timeout=10s"
     # The server's own, for a replica that has vanished from the network.
     " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10s"
 )
 # Seconds until a server is given up that takes what is sent and answers nothing: it stands still, or its host does, and
 # no keepalive tells. More than it takes, at most, to end another replica's transaction (lock_timeout).
 _POSTGRESQL_PATIENCE = 15.0
+_POSTGRESQL_LIMITS = " -c lock_timeout=10s -c statement_timeout=30s"
+# A migration may copy a large table, and another replica waits for it: one that stands still is given up all the same.
+_MIGRATION_PATIENCE = 600.0
+_MIGRATION_LIMITS = " -c lock_timeout=600s -c statement_timeout=600s"
 # Seconds until a server that has vanished from the network is given up.
 _POSTGRESQL_CONNECTION = {
     "connect_timeout": 5,
@@ -44,8 +48,14 @@ _Answer = TypeVar("_Answer")
 class _Impatient(psycopg.Connection[Any]):
     """Waits for no answer forever. Raises psycopg.OperationalError."""
 
+    patience = _POSTGRESQL_PATIENCE
+
     def wait(self, gen: PQGen[_Answer], interval: float = 0.1, timeout: float | None = None) -> _Answer:
-        return super().wait(gen, interval, _POSTGRESQL_PATIENCE if timeout is None else timeout)
+        return super().wait(gen, interval, self.patience if timeout is None else timeout)
+
+
+class _Migrating(_Impatient):
+    patience = _MIGRATION_PATIENCE
 
 
 def writer(url: URL) -> Engine:
@@ -63,10 +73,20 @@ def reader(url: URL) -> Engine:
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def _postgresql(url: URL, pool_size: int) -> Engine:
-    url = url.set(drivername="postgresql+psycopg").update_query_dict({"options": _POSTGRESQL_SESSION}, append=True)
-    options = url.query["options"]
-    session = options if isinstance(options, str) else " ".join(options)
+def migrator(url: URL) -> Engine:
+    """For `upgrade.upgrade` alone, which may take long."""
+    if url.get_backend_name() == "sqlite":
+        return writer(url)
+    return _postgresql(url, pool_size=1, limits=_MIGRATION_LIMITS, connected=_Migrating)
+
+
+def _postgresql(
+    url: URL, pool_size: int, limits: str = _POSTGRESQL_LIMITS, connected: type[_Impatient] = _Impatient
+) -> Engine:
+    options = {"options": _POSTGRESQL_SESSION + limits}
+    url = url.set(drivername="postgresql+psycopg").update_query_dict(options, append=True)
+    given = url.query["options"]
+    session = given if isinstance(given, str) else " ".join(given)
     engine = create_engine(
         url.update_query_dict({"options": session}),
         pool_size=pool_size,
@@ -75,12 +95,12 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
         hide_parameters=True,
         connect_args=_POSTGRESQL_CONNECTION,
     )
-    event.listen(engine, "do_connect", _connect_impatiently)
+
+    def connect(_dialect: object, _record: object, words: list[Any], options: dict[str, Any]) -> _Impatient:
+        return connected.connect(*words, **options)
+
+    event.listen(engine, "do_connect", connect)
     return engine
-
-
-def _connect_impatiently(_dialect: object, _record: object, words: list[Any], options: dict[str, Any]) -> _Impatient:
-    return _Impatient.connect(*words, **options)
 
 
 def _sqlite(url: URL) -> Engine:
@@ -98,7 +118,7 @@ def make_private(path: Path) -> None:
 
 def _set_up_sqlite(connection: DBAPIConnection, _: object) -> None:
     assert isinstance(connection, sqlite3.Connection)
-    # The driver begins no transaction of its own: `_begin_immediate` does, and `sessions.py`.
+    # The driver begins no transaction of its own: `_begin_immediate` does, or whoever speaks to the driver itself.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {_SQLITE_PATIENCE:d}")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -109,6 +129,6 @@ def _set_up_sqlite(connection: DBAPIConnection, _: object) -> None:
 def _begin_immediate(connection: Connection) -> None:
     driver = connection.connection.driver_connection
     assert driver is not None
-    # `sessions.py` has begun already, and SQLAlchemy, who runs a statement there, thinks that it begins.
+    # Who speaks to the driver itself has begun already, and SQLAlchemy, who runs a statement there, thinks it begins.
     if not driver.in_transaction:
         driver.execute("BEGIN IMMEDIATE")

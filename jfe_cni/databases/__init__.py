@@ -1,0 +1,1 @@
+"""The two SQL databases that services keep their state in: SQLite, embedded, and PostgreSQL, shared by replicas."""
