@@ -14,6 +14,7 @@ from jfe_cni.overflowd.decoders.samples import ETHERNET, flows_of
 from jfe_cni.overflowd.decoders.sflow import Sample
 from jfe_cni.overflowd.dropped import Dropped, Drops
 from jfe_cni.overflowd.packets import Packet, from_ethernet
+from jfe_cni.overflowd.tunnels import Tunnels
 from tests.overflowd.exports import NOW, address, datagram, real
 from tests.overflowd.frames import IPV6, ethernet, ipv4, ipv6, tcp, udp
 from tests.overflowd.test_real_exports import decode
@@ -107,7 +108,7 @@ def test_what_is_read_by_the_thousand_is_what_is_read_one_by_one(
             header[at % len(header)] = value
         headers.append(bytes(header))
     together, drops = [Sample(each, ETHERNET, 100, 1, 0, 0) for each in headers], Drops()
-    flows = flows_of(together, [NOW] * len(together), drops)
+    flows = flows_of(together, [NOW] * len(together), drops, Tunnels())
     packets = [packet for each in headers if isinstance(packet := from_ethernet(each), Packet)]
     assert len(flows) == len(packets)
     assert drops.total() == len(headers) - len(packets)

@@ -15,6 +15,7 @@ from jfe_cni.overflowd.decoders.flows import Moments
 from jfe_cni.overflowd.decoders.normalise import flows_of
 from jfe_cni.overflowd.decoders.templates import Template, columns_of, record_count
 from jfe_cni.overflowd.dropped import Dropped, Drops
+from jfe_cni.overflowd.tunnels import Tunnels
 
 __all__ = ["Batch", "Decoder", "Format", "Limits"]
 
@@ -50,10 +51,12 @@ class _Sampled:
 
 
 class Decoder:
-    """Remembers templates and samplers, for each exporter and domain, within limits. `drops`: what was not decoded."""
+    """Remembers templates and samplers, for each exporter and domain, within limits. `drops`: what was not decoded.
+    `tunnels`: those of the site's own, whose inside is the flow, where a sampled header shows it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, tunnels: Tunnels | None = None) -> None:
         self.drops: Drops = Drops()
+        self._tunnels = tunnels or Tunnels()
         self._domains = Domains(limits or Limits(), self.drops)
 
     def decode(self, datagrams: Sequence[Datagram]) -> list[Batch]:
@@ -73,7 +76,7 @@ class Decoder:
                 self.drops[Dropped.UNKNOWN_VERSION] += 1
         batches = [_decoded(group) for group in groups.values()]
         for (exporter, agent, sub_agent), found in sampled.items():
-            flows = samples.flows_of(found.packets, found.at, self.drops)
+            flows = samples.flows_of(found.packets, found.at, self.drops, self._tunnels)
             if len(flows):
                 batches.append(Batch(Format.SFLOW, exporter, agent, sub_agent, flows, None))
         return batches

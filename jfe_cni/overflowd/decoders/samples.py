@@ -11,6 +11,7 @@ from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, Flows
 from jfe_cni.overflowd.decoders.sflow import Sample
 from jfe_cni.overflowd.dropped import Dropped, Drops
 from jfe_cni.overflowd.packets import TCP, UDP, Packet, from_ethernet, from_ip
+from jfe_cni.overflowd.tunnels import PORTS, Tunnels
 
 Mask = npt.NDArray[np.bool_]
 
@@ -22,7 +23,7 @@ _WINDOW = 72
 _NOTHING = bytes(_WINDOW)
 
 
-def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops) -> Flows:
+def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops, tunnels: Tunnels) -> Flows:
     """Each is one packet, seen when it came here (`at`): sFlow tells no time. What is no IP is counted and left out."""
     flows = np.zeros(len(samples), FLOW)
     numbers = np.array([sample[2:] for sample in samples], "u8").reshape(-1, 4)
@@ -30,6 +31,9 @@ def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops) -> Flow
     flows["octets"], flows["sampling"], flows["input"], flows["output"] = numbers.T
     flows["first"] = flows["last"] = np.asarray(at, "i8")
     done = _common(samples, flows)
+    if tunnels:
+        # Some that could be tunnels have been taken for what they are outside: they are read again, one by one.
+        done &= ~((flows["protocol"] == UDP) & np.isin(flows["destination_port"], PORTS))
     kept = np.ones(len(samples), bool)
     for number in np.flatnonzero(~done).tolist():
         packet = _packet(samples[number])
@@ -37,7 +41,7 @@ def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops) -> Flow
             drops[packet] += 1
             kept[number] = False
         else:
-            _fill(flows[number], packet)
+            _fill(flows[number], tunnels.flow(packet))
     return flows if kept.all() else flows[kept]
 
 
