@@ -8,7 +8,8 @@ import pytest
 from joserfc import jws
 
 from jfe_cni.overflowd.notices import keys, messages
-from jfe_cni.overflowd.notices.optout import ALGORITHM, LARGEST_SIGNED, TYPE, OptOutAsked, Unasked, asked, sign
+from jfe_cni.overflowd.notices.optout import LARGEST_SIGNED, TYPE, OptOutAsked, Unasked, asked, sign
+from jfe_cni.overflowd.notices.signing import ALGORITHM
 from jfe_cni.overflowd.notices.signing import sign as sign_notice
 from tests.overflowd.test_notices import NOTICE
 

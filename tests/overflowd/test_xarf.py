@@ -58,7 +58,12 @@ def test_a_report_is_of_the_official_schema_and_of_its_version() -> None:
 
 def test_the_schema_refuses_what_is_none() -> None:
     said = reported(NOTICE)
-    for changed in ({"protocol": "gre"}, {"reporter": {**said["reporter"], "contact": "nobody"}}, {"evidence": [{}]}):
+    changes: list[dict[str, Any]] = [
+        {"protocol": "gre"},
+        {"reporter": {**said["reporter"], "contact": "nobody"}},
+        {"evidence": [{}]},
+    ]
+    for changed in changes:
         with pytest.raises(jsonschema.ValidationError):
             VALIDATOR.validate(said | changed)
 

@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from joserfc import jwe
 from joserfc.errors import JoseError
@@ -21,7 +21,7 @@ from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED
 
 KEY_AGREEMENT = "ECDH-ES"
 ENCRYPTION = "A256GCM"
-CURVE = "X25519"
+CURVE: Final = "X25519"
 TYPE = "overflowd+jwe"
 _ALGORITHMS = [KEY_AGREEMENT, ENCRYPTION]
 

@@ -1,0 +1,107 @@
+"""The delivery's state in SQLite or PostgreSQL: what many ask for at once is one durable transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import URL, BigInteger, Connection, Engine, extract, func, make_url, select
+from sqlalchemy.exc import ArgumentError
+
+from jfe_cni.databases.engines import make_private, migrator, writer
+from jfe_cni.databases.upgrade import upgrade
+from jfe_cni.errors import RequestError
+from jfe_cni.overflowd.datagrams import Microseconds
+from jfe_cni.overflowd.delivery.tables import TABLES
+from jfe_cni.ratelock.stores.commits import GroupCommit
+from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, may_pass, store_error
+
+Answer = TypeVar("Answer")
+Work = Callable[[Connection], Any]
+
+# Seconds before each further try. A database that is away for longer is said to be.
+_PAUSES = (0.0, 0.1, 0.5, 1.0)
+
+_SERVER_TIME = select(func.cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger))
+
+
+class Database:
+    """Made by `open_database`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._commits: GroupCommit[Work, Any] = GroupCommit(self._transact)
+
+    async def run(self, work: Callable[[Connection], Answer]) -> Answer:
+        """What `work` returns, when it is durable. It may be run again where nobody knows whether it was committed: it
+        must stand that. Raises StoreError."""
+        return cast(Answer, await self._commits.submit(work))
+
+    async def close(self) -> None:
+        """What waits is still committed."""
+        await self._commits.close()
+        await asyncio.to_thread(self._engine.dispose)
+
+    def _transact(self, together: Sequence[Work]) -> Sequence[Any]:
+        for pause in _PAUSES:
+            time.sleep(pause)
+            try:
+                with self._engine.begin() as connection:
+                    return [work(connection) for work in together]
+            except DATABASE_ERRORS as error:
+                if not may_pass(error):
+                    raise store_error(error) from error
+                failure = error
+        raise store_error(failure) from failure
+
+
+def now(connection: Connection) -> Microseconds:
+    """Of the one clock that all collectors have in common: the server's, or this machine's."""
+    if connection.dialect.name == "postgresql":
+        return int(connection.execute(_SERVER_TIME).scalar_one())
+    return time.time_ns() // 1_000
+
+
+@contextlib.asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """`sqlite:///PATH` (four slashes for an absolute one) or `postgresql://USER:PASSWORD@HOST/DATABASE`. Raises
+    RequestError: a URL of another kind, tables of a newer release; StoreError: it can't be reached."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = URL.create("")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        # Not the URL itself: it may have a password in it.
+        raise RequestError(
+            "the state's URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
+        )
+    engine = writer(parsed)
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            make_private(Path(parsed.database or ""))
+        await asyncio.to_thread(_upgrade, parsed)
+    except OSError as error:
+        engine.dispose()
+        raise RequestError(
+            f"{parsed.database} can't be opened: {error.strerror}", remedy="name a file in a folder of ours"
+        ) from error
+    except DATABASE_ERRORS as error:
+        engine.dispose()
+        raise store_error(error) from error
+    database = Database(engine)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _upgrade(url: URL) -> None:
+    engine = migrator(url)
+    try:
+        upgrade(engine, TABLES)
+    finally:
+        engine.dispose()

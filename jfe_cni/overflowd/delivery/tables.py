@@ -1,0 +1,14 @@
+"""Which tables the delivery's database has."""
+
+from __future__ import annotations
+
+from jfe_cni.databases.upgrade import Tables
+
+TABLES = Tables(
+    program="overflowd",
+    scripts="jfe_cni.overflowd.delivery:migrations",
+    # The last of `migrations/versions`.
+    newest="0001",
+    # "delivery", in ASCII.
+    lock=0x64656C6976657279,
+)
