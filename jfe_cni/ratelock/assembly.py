@@ -26,7 +26,7 @@ class Assembled:
     sealing: Sealing
 
     async def ready(self) -> None:
-        """What every attempt needs: the store could be written to, and what is sealed opens. Raises StoreError,
+        """What every attempt needs: the store is written to, and what is sealed opens. Raises StoreError,
         SealingError."""
         await self.store.ready()
         await root.load(self.store, self.sealing)

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import hmac
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,12 +53,15 @@ from jfe_cni.ratelock.store import (
 
 __all__ = ["Caller", "Ratelock", "SecretView"]
 
+_log = logging.getLogger("ratelock")
+
 LONGEST_TOKEN_LIFE = 10 * 366 * 86_400.0
 
 
 @dataclass(frozen=True)
 class SecretView:
-    """All that an owner sees of a secret. `public`: PEM, for keys that have a public half."""
+    """All that an owner sees of a secret. `public`: PEM, for keys that have a public half; the cloud's user, of a
+    password that is kept there."""
 
     name: str
     kind: SecretKind
@@ -133,10 +137,15 @@ class Ratelock:
             secret = await self._admitted(caller, "check", name, [given], idempotency_key)
             phc = await self._opened(secret)
             if secret.kind == "walliam":
-                return await self._kept_elsewhere(secret.name).check(phc, given, self._keys.pepper)
+                cloud = self._kept_elsewhere(secret.name)
+                checked = await cloud.check(phc, given, self._keys.pepper, self._cost)
+                if checked.anew is not None:
+                    await self._keep_anew(secret, checked.anew)
+                return checked.right
             verdict = await self._hashing.run(partial(password.verify, given, phc, self._keys.pepper, self._cost))
             if verdict == "right, hash anew":
-                await self._hash_anew(secret, given)
+                hashed = partial(password.hash_password, given, self._keys.pepper, self._cost)
+                await self._keep_anew(secret, await self._hashing.run(hashed))
         return verdict != "wrong"
 
     async def release(
@@ -443,19 +452,31 @@ class Ratelock:
         if (former is not None) != replace:
             raise ConflictError(f"the secret {name} is there already, or is not", remedy="list the secrets")
         kept = await elsewhere.add(given, self._keys.pepper, self._cost)
+        added = False
         try:
-            await self._add(owner, SecretView(name, elsewhere.kind, secret_class, None), kept, replace)
-        except ConflictError:
-            await elsewhere.remove(kept)
-            raise
-        if former is not None:
-            await elsewhere.remove(await self._opened(former))
+            await self._add(owner, SecretView(name, elsewhere.kind, secret_class, kept.user), kept.content, replace)
+            added = True
+        finally:
+            if not added:
+                await asyncio.shield(self._abandon(elsewhere, name, kept.user))
+        if former is not None and former.public is not None:
+            # The new password holds already: that the former's user can't be removed is for the log.
+            await elsewhere.abandon(former.public)
 
-    async def _hash_anew(self, secret: StoredSecret, given: bytes) -> None:
-        phc = await self._hashing.run(partial(password.hash_password, given, self._keys.pepper, self._cost))
+    async def _abandon(self, elsewhere: Elsewhere, name: str, user: str) -> None:
+        """Of whom it is not known whether the store has it: a commit's answer may have been lost."""
+        try:
+            stored = await self._store.secret(name)
+        except StoreError as error:
+            _log.warning("whether the cloud's user %s belongs to a secret is not known: see the list (%s)", user, error)
+            return
+        if stored is None or stored.public != user:
+            await elsewhere.abandon(user)
+
+    async def _keep_anew(self, secret: StoredSecret, content: bytes) -> None:
         # The answer is known. Where the store is away, the next right password does it.
         with contextlib.suppress(StoreError):
-            await rotation.seal_anew(self._store, self._sealing, secret, phc)
+            await rotation.seal_anew(self._store, self._sealing, secret, content)
 
     async def _add(self, owner: Caller, secret: SecretView, opened: bytes, replace: bool) -> None:
         check_name(secret.name, "a secret")

@@ -125,7 +125,7 @@ class Store(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Takes its turn where changes are made, and makes none. Raises StoreError where none could be."""
+        """Writes down the time, as a change would first. Raises StoreError where none could be made."""
         ...
 
     async def admit(self, attempt: Attempt) -> Verdict:

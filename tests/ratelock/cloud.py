@@ -9,6 +9,7 @@ ever had, for each item of the transaction.
 from __future__ import annotations
 
 import copy
+import io
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -29,10 +30,21 @@ class _OneAtATime:
         self._application = application
         self._lock = threading.Lock()
 
+        self.held: dict[bytes, threading.Event] = {}
+
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        if self.held:
+            self._wait_if_held(environ)
         with self._lock:
             _copies.clear()
             return list(self._application(environ, start_response))
+
+    def _wait_if_held(self, environ: Any) -> None:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        for action, released in list(self.held.items()):
+            if b"Action=" + action in body:
+                released.wait(30)
 
 
 class _KeepsConnections(MotoRequestHandler):
@@ -56,12 +68,23 @@ Table.__deepcopy__ = _copied  # type: ignore[attr-defined]
 
 
 class Cloud:
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, application: _OneAtATime) -> None:
         self.endpoint = endpoint
+        self._application = application
 
     def forget(self) -> None:
         """Everything in it goes."""
         requests.post(f"{self.endpoint}/moto-api/reset", timeout=10).raise_for_status()
+
+    @contextmanager
+    def holding(self, action: str) -> Iterator[None]:
+        """Whoever asks for it is answered afterwards."""
+        released = self._application.held[action.encode()] = threading.Event()
+        try:
+            yield
+        finally:
+            del self._application.held[action.encode()]
+            released.set()
 
     def authenticate_from_now_on(self, *, after: float = 0) -> None:
         """Whoever is not known, or may not, is refused, `after` so many more requests."""
@@ -80,7 +103,7 @@ def cloud() -> Iterator[Cloud]:
     thread.start()
     try:
         host, port = server.server_address[:2]
-        yield Cloud(f"http://{host!s}:{port}")
+        yield Cloud(f"http://{host!s}:{port}", application)
     finally:
         server.shutdown()
         thread.join()

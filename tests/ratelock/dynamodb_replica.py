@@ -2,13 +2,14 @@
 
     python -m tests.ratelock.dynamodb_replica URL CALLERS LEAD
 
-Every admitted attempt is a line: the log's number, and CLOCK_BOOTTIME before it was asked for and after it was
-answered, in microseconds. `LEAD`: seconds that this replica's own clock is ahead of another's.
+Every admitted attempt is a line: CLOCK_BOOTTIME before it was asked for and after it was answered, in microseconds, the
+log's number, the caller and the secret. `LEAD`: seconds that this replica's own clock is ahead of another's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 
 from sqlalchemy import make_url
@@ -18,17 +19,18 @@ from jfe_cni.ratelock.store import Admitted, Store
 from jfe_cni.ratelock.stores.dynamodb import open_dynamodb
 from jfe_cni.ratelock.stores.dynamodb.dates import SECOND, ServerDates, boottime
 from tests.ratelock.attempts import attempt
+from tests.ratelock.replica import SECRETS
 
 
 async def _call(store: Store, caller: str) -> None:
     while True:
-        sent = boottime()
+        sent, secret = boottime(), random.choice(SECRETS)
         try:
-            verdict = await store.admit(attempt("alice", caller))
+            verdict = await store.admit(attempt(secret, caller))
         except StoreError:
             continue
         if isinstance(verdict, Admitted):
-            sys.stdout.write(f"{verdict.number} {sent} {boottime()}\n")
+            sys.stdout.write(f"{sent} {boottime()} {verdict.number} {caller} {secret}\n")
             sys.stdout.flush()
 
 

@@ -1,9 +1,12 @@
 """What operators see: log lines, metrics, health; and that nothing secret is among it."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +132,35 @@ async def test_it_is_not_ready_where_the_store_can_be_read_and_takes_no_change(
             refused = await http.get("/readyz")
             assert (refused.status_code, refused.json()["type"]) == (503, problems.STORE.uri)
             assert await service.assembled.store.secret(root.NAME) is not None
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "ratelock", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+async def test_it_is_not_ready_where_the_disk_is_full(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jfe_cni.ratelock.api.health.KEPT_SECONDS", 0.0)
+    async with served(tmp_path, store=f"sqlite:///{disk}/store.db") as service, service.http() as http:
+        assert (await http.get("/readyz")).status_code == 200
+        filled = disk / "everything-else"
+        with filled.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        async with asyncio.timeout(30):
+            # There may be room in the log of what was written before.
+            while (full := await http.get("/readyz")).status_code == 200:
+                pass
+        assert (full.status_code, full.json()["type"]) == (503, problems.STORE.uri)
+        filled.unlink()
+        assert (await http.get("/readyz")).status_code == 200
 
 
 async def test_a_good_look_at_the_store_is_kept_for_a_while_and_a_bad_one_is_not() -> None:

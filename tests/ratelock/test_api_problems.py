@@ -16,6 +16,7 @@ from jfe_cni.ratelock.api import problems
 from jfe_cni.ratelock.budgets import Limit, Meter
 from jfe_cni.ratelock.faults import BudgetSpent
 from tests.ratelock.served import Served, served
+from tests.ratelock.standing_still import standing_still
 
 URIS = {each.uri: each for each in problems.TYPES}
 
@@ -117,6 +118,17 @@ async def test_a_request_that_does_not_arrive_in_time(tmp_path: Path) -> None:
         status, _, body = await exchanged(service, head.encode() + b"content-length: 20\r\n\r\n{")
     assert status == 408
     assert json.loads(body)["type"] == problems.SLOW.uri
+
+
+async def test_a_store_that_stands_still_is_no_fault_of_who_asks(tmp_path: Path, postgresql_url: str) -> None:
+    whole = served(tmp_path, store=postgresql_url, request_timeout=0.5)
+    async with whole as service, service.http(service.owner) as http:
+        assert (await http.get("/v1/secrets")).status_code == 200
+        with standing_still(postgresql_url):
+            answers = [await http.get("/v1/secrets"), await http.post("/v1/secrets/a/check", json={})]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["type"]) == (503, problems.TIMEOUT.uri)
+        assert answer.headers["retry-after"] == "1"
 
 
 async def test_a_head_that_does_not_arrive_in_time_ends_the_connection(tmp_path: Path) -> None:

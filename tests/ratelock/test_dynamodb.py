@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import random
 import subprocess
@@ -16,17 +17,26 @@ import boto3
 import pytest
 
 from jfe_cni.errors import HostError, RequestError
+from jfe_cni.ratelock.budgets import Meter
 from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
-from jfe_cni.ratelock.store import Admitted, OwnerAct
+from jfe_cni.ratelock.store import Admitted, OwnerAct, StoredSecret
 from jfe_cni.ratelock.stores import open_store
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget, seconds_until_room, secret
 from tests.ratelock.cloud import REGION, Cloud
 from tests.ratelock.hands import Hands
+from tests.ratelock.replica import SECRETS, Answer
+from tests.ratelock.windows import assert_never_one_more
 from tests.stage.deadline import eventually
 
-COUNT, WINDOW = 20, 2.0
+COUNT = 20
 CALLERS = 32
+BUDGETS = {
+    secret("alice"): budget((14, 2)),
+    Meter("class", "staff"): budget((COUNT, 2), (12, 1)),
+    Meter("all"): budget((COUNT - 1, 1.9)),
+    **{Meter("caller", f"caller-{number}"): budget((1, 2)) for number in range(4)},
+}
 # Seconds by which each replica's own clock is ahead of the first's: a later one is the former's, that has jumped.
 LEADS = (86_400, 0, -3_600, 7_200, 1, -86_400)
 FOLDER = Path(__file__).parents[2]
@@ -40,7 +50,10 @@ async def test_exactly_so_many_of_sixty_four_callers_of_two_replicas_that_are_ki
     dynamodb_url: str, tmp_path: Path
 ) -> None:
     store = await open_store(dynamodb_url)
-    await store.set_budget(secret("alice"), budget((COUNT, WINDOW)), OWNER)
+    for name in SECRETS:
+        await store.put_secret(StoredSecret(name, "record", "staff", b"sealed", None, 1), OWNER, expected_version=None)
+    for meter, each in BUDGETS.items():
+        await store.set_budget(meter, each, OWNER)
     chance = random.Random(7)
     said = tmp_path / "admitted"
     running = [start(dynamodb_url, said, lead) for lead in LEADS[:2]]
@@ -56,21 +69,24 @@ async def test_exactly_so_many_of_sixty_four_callers_of_two_replicas_that_are_ki
     finally:
         for process in running:
             kill(process)
-    rows = sorted(lines(said))
-    numbers = [number for number, _, _ in rows]
+    seen = lines(said)
+    numbers = [answer.number for answer in seen]
     assert len(set(numbers)) == len(numbers) > 2 * COUNT, "some are admitted, none twice"
-    for (_, sent, _), (_, _, answered) in zip(rows, rows[COUNT:], strict=False):
-        assert answered - sent >= WINDOW * 1e6, "so many and one more in one window"
+    assert_never_one_more(seen, BUDGETS)
     counted = [entry.number async for entry in store.entries() if entry.event == "check"]
     assert set(numbers) <= set(counted)
     assert (await verify(store.entries())).broken is None
     await store.close()
 
 
-def lines(said: Path) -> list[tuple[int, ...]]:
+def lines(said: Path) -> list[Answer]:
     """What was cut off by a kill was told to nobody."""
-    whole = said.read_text().rpartition("\n")[0].splitlines()
-    return [tuple(map(int, line.split())) for line in whole if line.count(" ") == 2]
+    whole = [line.split(" ") for line in said.read_text().rpartition("\n")[0].splitlines()]
+    return [
+        Answer(int(line[0]), int(line[1]), int(line[2]), line[3], line[4])
+        for line in whole
+        if len(line) == 5 and line[4] in SECRETS
+    ]
 
 
 def start(url: str, said: Path, lead: int) -> subprocess.Popen[bytes]:
@@ -193,7 +209,7 @@ async def test_what_dynamodb_let_expire_counts_as_the_next_that_is_left(
 
 
 async def test_a_table_that_is_not_there_is_said(aws: Cloud) -> None:
-    with pytest.raises(RequestError, match=r"DynamoDB has no table nothing: make it, or add create=true"):
+    with pytest.raises(StoreError, match=r"DynamoDB has no table nothing: make it, or add create=true"):
         await open_store(f"dynamodb://nothing?region={REGION}&endpoint={aws.endpoint}")
 
 
@@ -219,8 +235,48 @@ async def test_a_newer_releases_table_is_left_alone(dynamodb_url: str, aws: Clou
         ExpressionAttributeNames={"#layout": "layout"},
         ExpressionAttributeValues={":newer": {"N": "2"}},
     )
-    with pytest.raises(RequestError, match="the table is a newer release's"):
+    with pytest.raises(StoreError, match="the table is a newer release's"):
         await open_store(dynamodb_url, hands.clock())
+
+
+async def test_it_is_ready_where_it_may_write_and_as_long_as_there_is_a_table(
+    dynamodb_url: str, aws: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await open_store(dynamodb_url)).close()
+    iam = boto3.client("iam", region_name=REGION, endpoint_url=aws.endpoint)
+    iam.create_user(UserName="replica")
+    key = iam.create_access_key(UserName="replica")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    may = {"Effect": "Allow", "Resource": "*", "Action": "dynamodb:*"}
+    iam.put_user_policy(
+        UserName="replica",
+        PolicyName="own",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may]}),
+    )
+    aws.authenticate_from_now_on()
+    store = await open_store(dynamodb_url.replace("&create=true", ""))
+    try:
+        await store.ready()
+        aws.authenticate_nobody()
+        may["Action"] = "dynamodb:GetItem"
+        iam.put_user_policy(
+            UserName="replica",
+            PolicyName="own",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may]}),
+        )
+        aws.authenticate_from_now_on()
+        with pytest.raises(StoreError, match="DynamoDB refuses TransactWriteItems"):
+            await store.ready()
+        aws.authenticate_nobody()
+        await store.ready()
+        client(aws).delete_table(TableName="ratelock")
+        with pytest.raises(StoreError, match="DynamoDB has no table ratelock"):
+            await store.ready()
+    finally:
+        aws.authenticate_nobody()
+        await store.close()
 
 
 async def test_without_boto3_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

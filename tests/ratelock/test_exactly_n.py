@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from jfe_cni.ratelock.budgets import Budget, Meter
+from jfe_cni.ratelock.budgets import Meter
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted, StoredSecret
 from jfe_cni.ratelock.stores import open_store
 from tests.ratelock.attempts import OWNER, attempt, budget, eventually, secret
 from tests.ratelock.hands import SECOND
 from tests.ratelock.replica import SECRETS, Answer, SharedClock, answers, run
+from tests.ratelock.windows import assert_never_one_more, assert_within, is_charged, most_within
 
 CALLERS = 64
 SECONDS = 15.0
@@ -83,24 +84,8 @@ def test_never_one_more_is_admitted_in_any_window(url: str, tmp_path: Path) -> N
     assert starts > 15
     assert len(seen) > 30, "some were admitted"
     assert len(found) > 2 * len(seen), "more asked than there was room for"
-    for meter, each in BUDGETS.items():
-        charged = [answer for answer in seen if is_charged(meter, answer.caller, answer.secret)]
-        assert charged, meter
-        for limit in each.limits:
-            assert most_within(charged, limit.window) <= limit.count, meter
+    assert_never_one_more(seen, BUDGETS)
     asyncio.run(the_log_agrees(url, shared, seen))
-
-
-def is_charged(meter: Meter, caller: str, secret: str) -> bool:
-    """Both secrets are of the class."""
-    return meter.kind in ("all", "class") or meter.name == (caller if meter.kind == "caller" else secret)
-
-
-def most_within(seen: Sequence[Answer], window: int) -> int:
-    """How many were certainly admitted within one window: asked after it began, answered before it ended."""
-    return max(
-        sum(first.asked <= each.asked and each.answered < first.asked + window for each in seen) for first in seen
-    )
 
 
 def test_the_count_of_a_window_would_see_one_too_many() -> None:
@@ -134,9 +119,3 @@ async def the_log_agrees(url: str, shared: SharedClock, seen: Sequence[Answer]) 
 
     await eventually(is_admitted)
     await store.close()
-
-
-def assert_within(times: Sequence[int], budget: Budget) -> None:
-    for limit in budget.limits:
-        for first, beyond in zip(times, times[limit.count :], strict=False):
-            assert beyond - first >= limit.window

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -29,6 +25,7 @@ from jfe_cni.ratelock.stores.written import Written
 from tests.ratelock.attempts import OWNER, admitted, attempt, budget
 from tests.ratelock.conftest import SQL_STORES
 from tests.ratelock.hands import Hands
+from tests.ratelock.standing_still import standing_still
 from tests.stage.deadline import eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -151,22 +148,6 @@ async def test_a_server_that_stands_still_is_given_up_and_so_is_the_stop_of_a_re
     store = await open_store(postgresql_url, hands.clock())
     assert await admitted(store, "alice", 9) <= 2, "what nobody was told of may be counted"
     await store.close()
-
-
-@contextmanager
-def standing_still(url: str) -> Iterator[None]:
-    """The whole server: the one that listens, and those that serve."""
-    folder = str(make_url(url).query["host"])
-    first = int(Path(folder, "data", "postmaster.pid").read_text().split()[0])
-    others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-    everybody = [first, *map(int, others)]
-    for process in everybody:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in everybody:
-            os.kill(process, signal.SIGCONT)
 
 
 async def test_who_stood_still_tries_again(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,10 +18,11 @@ from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.secrets.hashing import Hashing
 from jfe_cni.ratelock.secrets.password import Cost
 from jfe_cni.ratelock.service import Ratelock
-from jfe_cni.ratelock.store import Store
+from jfe_cni.ratelock.store import OwnerAct, Store, StoredSecret
 from jfe_cni.ratelock.walliam.accounts import Quota, accounts
 from jfe_cni.ratelock.walliam.cipher import Kept, decrypt
 from jfe_cni.ratelock.walliam.wall import Wall
+from tests.ratelock.attempts import eventually
 from tests.ratelock.cloud import REGION, Cloud
 from tests.ratelock.hands import Hands
 
@@ -30,7 +32,8 @@ CHEAP = Cost(8, 1, 1)
 SEALING = Sealing(LocalKey(bytes(32)))
 # What the service's own role may, and no more.
 POLICY = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*", "Action": [
-    "iam:GetAccountSummary", "iam:CreateUser", "iam:CreateAccessKey", "iam:DeleteAccessKey", "iam:DeleteUser"]}]}"""
+    "iam:GetAccountSummary", "iam:CreateUser", "iam:CreateAccessKey", "iam:ListAccessKeys", "iam:DeleteAccessKey",
+    "iam:DeleteUser"]}]}"""
 
 
 @pytest.fixture
@@ -146,6 +149,103 @@ async def test_a_name_that_there_is_makes_no_second_user(service: Ratelock, iam:
     with pytest.raises(RequestError, match="empty"):
         await service.add_password(OWNER, "carol", b"")
     assert len(users(iam)) == 1
+
+
+async def test_a_user_whose_key_can_not_be_made_does_not_stay(service: Ratelock, iam: Any) -> None:
+    policy = POLICY.replace('"iam:CreateAccessKey", ', "")
+    iam.put_user_policy(UserName="service", PolicyName="own", PolicyDocument=policy)
+    with pytest.raises(StoreError, match="the cloud refuses CreateAccessKey: AccessDenied"):
+        await service.add_password(OWNER, "alice", b"correct horse")
+    assert users(iam) == []
+
+
+@pytest.mark.parametrize("action", ["CreateUser", "CreateAccessKey", "GetCallerIdentity"])
+async def test_a_user_whose_adding_is_cancelled_does_not_stay(
+    service: Ratelock, iam: Any, aws: Cloud, action: str
+) -> None:
+    with aws.holding(action):
+        adding = asyncio.create_task(service.add_password(OWNER, "alice", b"correct horse"))
+        if action != "CreateUser":
+            await eventually(lambda: there_are(users(iam)))
+        else:
+            await asyncio.sleep(0.3)
+        adding.cancel()
+        # It is made all the same, by a thread that knows nothing of it.
+        await asyncio.sleep(0.1)
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    assert users(iam) == []
+    await service.add_password(OWNER, "alice", b"correct horse")
+    assert await service.check(BOB, "alice", b"correct horse")
+
+
+async def there_are(found: list[str]) -> bool:
+    return bool(found)
+
+
+class Doubtful:
+    """The real store, whose answer to what is put is lost: `before` or after it is done."""
+
+    def __init__(self, store: Store, *, before: bool) -> None:
+        self._store = store
+        self._before = before
+
+    async def put_secret(self, secret: StoredSecret, act: OwnerAct, *, expected_version: int | None) -> None:
+        if not self._before or secret.kind != "walliam":
+            await self._store.put_secret(secret, act, expected_version=expected_version)
+        if secret.kind == "walliam":
+            raise StoreError("the store has gone", remedy="try again")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_user_stays_only_if_the_store_has_it_though_its_answer_was_lost(
+    iam: Any, sqlite_store: Store, aws: Cloud, before: bool
+) -> None:
+    hashing = Hashing(1, 4)
+    wall = Wall(accounts(REGION, aws.endpoint), hashing)
+    doubtful: Any = Doubtful(sqlite_store, before=before)
+    service = await Ratelock.open(doubtful, SEALING, hashing, cost=CHEAP, elsewhere=wall)
+    with pytest.raises(StoreError, match="the store has gone"):
+        await service.add_password(OWNER, "alice", b"correct horse")
+    assert len(users(iam)) == (0 if before else 1)
+    assert await service.check(BOB, "alice", b"correct horse") is not before
+    hashing.close()
+
+
+async def test_a_user_that_can_not_be_removed_is_named_in_the_log(
+    service: Ratelock, iam: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await service.add_password(OWNER, "alice", b"correct horse")
+    (former,) = users(iam)
+    policy = POLICY.replace("iam:DeleteUser", "iam:GetUser")
+    iam.put_user_policy(UserName="service", PolicyName="own", PolicyDocument=policy)
+    await service.add_password(OWNER, "alice", b"battery staple", replace=True)
+    assert f"the cloud's user {former} belongs to no secret, and is there perhaps: delete it" in caplog.text
+    assert await service.check(BOB, "alice", b"battery staple")
+    # Those that there are besides are told from it by the list.
+    (listed,) = await service.list_secrets(OWNER)
+    assert {former, listed.public} == set(users(iam))
+
+
+async def test_a_cost_that_has_risen_holds_for_wrong_passwords_at_once_and_for_the_right_one_from_then_on(
+    iam: Any, sqlite_store: Store, aws: Cloud
+) -> None:
+    hashing = Hashing(1, 4)
+    wall = Wall(accounts(REGION, aws.endpoint), hashing)
+    cheap = await Ratelock.open(sqlite_store, SEALING, hashing, cost=CHEAP, elsewhere=wall)
+    await cheap.add_password(OWNER, "alice", b"correct horse")
+    dear = Cost(64, 3, 1)
+    service = await Ratelock.open(sqlite_store, SEALING, hashing, cost=dear, elsewhere=wall)
+    assert not await service.check(BOB, "alice", b"battery staple")
+    assert (await opened(sqlite_store, "alice")).cost == CHEAP
+    assert await service.check(BOB, "alice", b"correct horse")
+    assert (await opened(sqlite_store, "alice")).cost == dear
+    assert await service.check(BOB, "alice", b"correct horse")
+    assert len(users(iam)) == 1
+    hashing.close()
 
 
 async def test_the_quota_is_said_before_it_is_hit_and_when_it_is(

@@ -69,9 +69,9 @@ class Boundary:
             self._tell(scope, state, answer.status, time.perf_counter() - started)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        refusal = await self._refusal(scope)
         try:
             async with asyncio.timeout(self._settings.request_timeout):
-                refusal = await self._refusal(scope)
                 # Of who is refused, too, and dropped: whoever is cut off while it sends does not see the answer.
                 body = await _read(scope, receive, self._settings.body_limit)
         except _CutOff as cut_off:
@@ -99,7 +99,11 @@ class Boundary:
             return Problem(problems.TOO_LONG, f"path and query are longer than {LONGEST_ADDRESS} bytes")
         if scope["path"] not in OPEN:
             try:
-                scope["state"]["caller"] = await self._authentication.caller(scope)
+                async with asyncio.timeout(self._settings.request_timeout):
+                    scope["state"]["caller"] = await self._authentication.caller(scope)
+            except TimeoutError:
+                # The store's time, not the caller's.
+                return Problem(problems.TIMEOUT)
             except JfeError as error:
                 return problems.problem_of(error)
         return None

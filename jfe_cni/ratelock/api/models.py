@@ -161,7 +161,8 @@ NewSecret = Annotated[NewPassword | NewRecord | NewKey | NewAuthority, Field(dis
 
 
 class SecretAnswer(Model):
-    """`public`: a key's public half, as PEM; an authority, which is a key, has its trust bundle there."""
+    """`public`: a key's public half, as PEM; an authority, which is a key, has its trust bundle there, and a password
+    that is kept in a cloud its user's name."""
 
     name: str
     kind: SecretKind

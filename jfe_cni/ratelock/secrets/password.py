@@ -69,13 +69,13 @@ def verify(password: bytes, phc: bytes, pepper: bytes, cost: Cost) -> Verdict:
     try:
         Argon2id.verify_phc_encoded(password, phc.decode("ascii"), secret=pepper)
     except InvalidKey:
-        _make_up(password, stored, cost)
+        make_up(password, stored, cost)
         return "wrong"
     # Only ever upwards: two replicas that were calibrated apart would hash in turn for ever.
     return "right, hash anew" if cost.work > stored.work else "right"
 
 
-def _make_up(password: bytes, stored: Cost, cost: Cost) -> None:
+def make_up(password: bytes, stored: Cost, cost: Cost) -> None:
     """The work by which `cost` has risen, for nothing but its time: else a password of long ago is quicker than a name
     that nobody has, which costs what passwords cost today."""
     missing = round((cost.work - stored.work) / cost.memory)

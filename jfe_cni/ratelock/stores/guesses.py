@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, delete, func, select
 
-from jfe_cni.ratelock.budgets import DEFAULT
 from jfe_cni.ratelock.stores.ledger import Transaction
 from jfe_cni.ratelock.stores.schema import attempts, meters, secrets
 
+# A day: whoever asks again before then finds the name as it left it, like one that there is.
+_KEPT = 86_400_000_000
 # Of one transaction: others wait meanwhile.
 _MOST_AT_ONCE = 256
 
@@ -24,10 +25,9 @@ _DELETE_METER = delete(meters).where(meters.c.id == bindparam("of"))
 
 
 def forget(transaction: Transaction, after: int) -> int:
-    """Names that nobody gave to a secret, nor a budget, are only ever guesses: what was counted of them is forgotten as
-    soon as the default has no use for it. Looks at some meters that follow `after`; gives the last of them, 0 where
-    there are no more."""
-    longest = max(limit.window for limit in DEFAULT.limits)
+    """Names that nobody gave to a secret, nor a budget, are only ever guesses: what was counted of them is forgotten
+    when nobody has asked for `_KEPT`, which is longer than the default's windows. Looks at some meters that follow
+    `after`; gives the last of them, 0 where there are no more."""
     rows = transaction.connection.execute(_NAMES, {"after": after}).all()
     idle = [
         {"of": row.id}
@@ -35,7 +35,7 @@ def forget(transaction: Transaction, after: int) -> int:
         if row.kind == "secret"
         and row.secret is None
         and row.budget is None
-        and (row.last or 0) <= transaction.now - longest
+        and (row.last or 0) <= transaction.now - _KEPT
     ]
     transaction.write(_DELETE_ATTEMPTS, idle)
     transaction.write(_DELETE_METER, idle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -24,7 +25,9 @@ _LAST_NUMBER = (
 )
 _BY_NAME = select(meters, _LAST_NUMBER).where(tuple_(meters.c.kind, meters.c.name).in_(bindparam("of", expanding=True)))
 _AT = select(attempts.c.at).where(attempts.c.meter == bindparam("of"), attempts.c.number == bindparam("last"))
-_INSERT_METERS = insert(meters).returning(meters.c.id, sort_by_parameter_order=True)
+_INSERT_METER = insert(meters)
+# SQLite's row numbers and PostgreSQL's bigint: 63 bits without a sign.
+_ID_BITS = 63
 _FORGET = delete(attempts).where(attempts.c.meter == bindparam("of"), attempts.c.number <= bindparam("last"))
 _SET_BUDGET = update(meters).where(meters.c.id == bindparam("of"))
 _PRUNED = (
@@ -66,12 +69,11 @@ class Histories:
 
     def insert(self, transaction: Transaction, new: Sequence[History]) -> None:
         """Rows for histories that have none."""
-        if new:
-            rows = [_meter_columns(history) for history in new]
-            for history, number in zip(
-                new, transaction.connection.execute(_INSERT_METERS, rows).scalars(), strict=True
-            ):
-                history.id = number
+        # Numbered here, and sent with all else: a number of the database's would be one more answer to wait for, which
+        # would tell by time a name that had not been asked for.
+        for history in new:
+            history.id = secrets.randbits(_ID_BITS)
+        transaction.write(_INSERT_METER, [_meter_columns(history) for history in new])
 
     def write(self, transaction: Transaction, counted: Sequence[tuple[History, int]]) -> None:
         """Attempts that were counted, by their numbers; and what they make superfluous goes."""
@@ -119,6 +121,7 @@ def _within(meter: int | None, first: int, last: int) -> ColumnElement[bool]:
 
 def _meter_columns(history: History) -> dict[str, Any]:
     return {
+        "id": history.id,
         "kind": history.meter.kind,
         "name": history.meter.name,
         **budget_columns(history.stored),

@@ -53,6 +53,7 @@ class Transaction:
         self._counts: list[Values] = []
         self._entries: list[LogEntry] = []
         self._others: list[tuple[ClauseElement, Sequence[Values]]] = []
+        self._advances = False
 
     @property
     def connection(self) -> Connection:
@@ -64,7 +65,7 @@ class Transaction:
 
     @property
     def writes(self) -> bool:
-        return bool(self._entries or self._counts or self._others)
+        return bool(self._advances or self._entries or self._counts or self._others)
 
     @property
     def logs(self) -> bool:
@@ -80,6 +81,10 @@ class Transaction:
         self.number, self.hash = entry.number, entry.hash
         self._entries.append(entry)
         return entry
+
+    def advance(self) -> None:
+        """The head is written, if nothing else is."""
+        self._advances = True
 
     def count(self, meter: int, number: int, at: Microseconds) -> None:
         """One more attempt, the meter's `number`-th."""

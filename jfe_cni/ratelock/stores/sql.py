@@ -82,7 +82,7 @@ class SqlStore:
         return self._latest
 
     async def ready(self) -> None:
-        await self._alone(lambda _: None)
+        await self._alone(lambda transaction: transaction.advance())
 
     async def admit(self, attempt: Attempt) -> Verdict:
         return await self._commits.submit(attempt)

@@ -22,7 +22,8 @@ async def open_dynamodb(
     """`query`: of the URL: `region`, `endpoint` where it is not AWS's, `create=true` to make the table where there is
     none. Credentials are those that boto3 finds. `clock`: None, the server's, which is known by `dates`.
 
-    Raises HostError: boto3 is not installed; RequestError: no such table, or it is a newer release's; StoreError."""
+    Raises HostError: boto3 is not installed; RequestError: the URL lacks something; StoreError: no such table, or a
+    newer release's, among others."""
     given = {name: value for name, value in query.items() if isinstance(value, str)}
     if not table or given.keys() != query.keys() or not given.keys() <= _KNOWN:
         raise RequestError(

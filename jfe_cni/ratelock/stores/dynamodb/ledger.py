@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.budgets import Microseconds
 from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import GENESIS, chained
@@ -65,6 +64,7 @@ class Transaction:
         self.timing = timing
         self._entries: list[LogEntry] = []
         self._writes: list[Write] = []
+        self._advances = False
 
     @property
     def now(self) -> Microseconds:
@@ -83,7 +83,11 @@ class Transaction:
     def writes(self) -> bool:
         """Whether there is something to write; a clock's new boot is."""
         new_boot = self.timing.moment.boot_id != self.head.last.boot_id
-        return bool(self._entries or self._writes or new_boot or self.head.version == 0)
+        return bool(self._advances or self._entries or self._writes or new_boot or self.head.version == 0)
+
+    def advance(self) -> None:
+        """The head is written, if nothing else is."""
+        self._advances = True
 
     def append(self, act: OwnerAct) -> LogEntry:
         last = self.last_entry
@@ -150,7 +154,7 @@ class Ledger:
         )
 
     def head(self) -> Head:
-        """Raises RequestError: no such table, or a newer release's; StoreError."""
+        """Raises StoreError: no such table, or a newer release's, among others."""
         found = self._table.get(HEAD)
         if found is None:
             return Head(0, 0, GENESIS, Moment(0))
@@ -175,9 +179,8 @@ class Ledger:
 def _head(found: dict[str, Any] | Item) -> Head:
     held: dict[str, Any] = dict(found)
     if held["layout"] > LAYOUT:
-        raise RequestError(
-            "the table is a newer release's", remedy="run that release, or restore a backup that is older"
-        )
+        # Not RequestError: it may become so, under a replica that runs, and no caller of it is at fault.
+        raise StoreError("the table is a newer release's", remedy="run that release, or restore a backup that is older")
     return Head(
         held["version"],
         held["number"],

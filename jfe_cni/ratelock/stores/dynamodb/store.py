@@ -61,7 +61,7 @@ class DynamoStore:
         self._refused = True
 
     async def start(self) -> None:
-        """Learns the time, before anything else is asked. Raises RequestError: no such table; StoreError."""
+        """Learns the time, before anything else is asked. Raises StoreError."""
         if self._learns:
             await self._read(lambda: self._table.learn_time(_SPREAD, _PATIENCE))
         # A clock's new boot is taken note of, before anything else is asked.
@@ -82,7 +82,7 @@ class DynamoStore:
         return self._latest
 
     async def ready(self) -> None:
-        await self._alone(lambda _: None)
+        await self._alone(lambda transaction: transaction.advance())
 
     async def admit(self, attempt: Attempt) -> Verdict:
         return await self._commits.submit(attempt)

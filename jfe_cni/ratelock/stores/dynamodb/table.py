@@ -212,14 +212,14 @@ class Table:
         self._call(self._client.update_time_to_live, TableName=self._name, TimeToLiveSpecification=expiry)
 
     def _call(self, call: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
-        """Raises RequestError: no such table; StoreError."""
+        """Raises StoreError."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             return self._observed(call, **arguments)
         except ClientError as error:
             if error.response["Error"].get("Code") == "ResourceNotFoundException":
-                raise RequestError(
+                raise StoreError(
                     f"DynamoDB has no table {self._name}", remedy="make it, or add create=true to the store's URL"
                 ) from error
             raise _refused(error) from error
