@@ -36,6 +36,8 @@ fn connection() -> Event {
         bytes_sent: 0,
         bytes_received: 0,
         handshake_microseconds: None,
+        dialled_from: None,
+        carried: None,
     }))
 }
 

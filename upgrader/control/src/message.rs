@@ -237,6 +237,21 @@ pub struct Connection {
     pub bytes_sent: u64,
     pub bytes_received: u64,
     pub handshake_microseconds: Option<u64>,
+    /// Where the upgrader's own socket comes from: to the peer, or to the application. Absent before it is connected.
+    #[serde(default)]
+    pub dialled_from: Option<SocketAddr>,
+    /// What the peer's side has carried; absent before it is connected.
+    #[serde(default)]
+    pub carried: Option<Carried>,
+}
+
+/// Packets and octets (from the IP header on) between the workload's node and its peer, as the kernel counts segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    pub packets_sent: u64,
+    pub packets_received: u64,
+    pub octets_sent: u64,
+    pub octets_received: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

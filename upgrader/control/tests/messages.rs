@@ -89,6 +89,8 @@ fn a_worker_forwards_events() {
         bytes_sent: u64::MAX,
         bytes_received: 0,
         handshake_microseconds: None,
+        dialled_from: None,
+        carried: None,
     };
     let text = serde_json::to_string(&FromWorker::Event(Event::Connection(Box::new(connection)))).unwrap();
     assert!(text.starts_with(r#"{"from_worker":"event","event":"connection","number":281474976710656,"#), "{text}");

@@ -30,11 +30,13 @@ const ALLOWED: [i64; 11] = [
 ];
 
 /// The twelfth, `getsockopt`, only for these (level, option): the destination before NAT
-/// (`include/uapi/linux/netfilter_ipv4.h`, `include/uapi/linux/netfilter_ipv6/ip6_tables.h`), and how a connect ended.
-const OPTIONS: [(i32, i32); 3] = [
+/// (`include/uapi/linux/netfilter_ipv4.h`, `include/uapi/linux/netfilter_ipv6/ip6_tables.h`), how a connect ended, and how
+/// many segments a connection has carried.
+const OPTIONS: [(i32, i32); 4] = [
     (libc::SOL_IP, libc::SO_ORIGINAL_DST),
     (libc::SOL_IPV6, libc::IP6T_SO_ORIGINAL_DST),
     (libc::SOL_SOCKET, libc::SO_ERROR),
+    (libc::SOL_TCP, libc::TCP_INFO),
 ];
 
 /// The thirteenth, `futex`, only to wake whoever waits in this process: glibc's `pthread_once` does so each time that a

@@ -41,11 +41,12 @@ const KILLED: [Deed; 19] = [
 ];
 
 /// What a worker does all day.
-const ALLOWED: [Deed; 5] = [
+const ALLOWED: [Deed; 6] = [
     ("memory_is_taken_and_given_back", take_memory),
     ("the_time_is_read", || assert!(Instant::now() >= *START.get().unwrap() && SystemTime::now() > UNIX_EPOCH)),
     ("random_bytes_are_drawn", || ignore(getrandom(&mut [0_u8; 32], GetRandomFlags::empty()).unwrap())),
     ("how_a_connect_ended_is_asked", || assert_eq!(sockopt::socket_error(stdin()).unwrap(), Ok(()))),
+    ("what_a_connection_has_carried_is_asked", ask_for_segments),
     ("a_connection_is_accepted_and_served", serve),
 ];
 
@@ -65,6 +66,23 @@ fn take_memory() {
         assert_eq!(blocks.iter().map(Vec::len).sum::<usize>(), 150_000_000);
     }
     drop(vec![0_u8; 100_000_000]);
+}
+
+fn ask_for_segments() {
+    let (_, client) = SERVED.get().unwrap();
+    let mut information = [0_u8; 208];
+    let mut length = 208;
+    // SAFETY: both outlive the call, and the kernel writes no more than `length` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            client.as_raw_fd(),
+            libc::SOL_TCP,
+            libc::TCP_INFO,
+            information.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    assert_eq!(result, 0);
 }
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 //! the link to it as descriptor 0; closes its sandbox before it reads a byte from anybody else.
 
 mod accept;
+mod carried;
 mod connections;
 mod deadlines;
 mod drive;

@@ -1,12 +1,15 @@
 //! What the agent hears: counters each second, and each connection where it asks for that.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use jfe_control::message::{self, Counter, Direction, Event, FromWorker, Phase};
 use jfe_decide::{Decision, Refuse};
 
+use crate::carried;
 use crate::connections::Entry;
+use crate::socket;
 
 /// How often counters are told, if there is anything to tell.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -101,6 +104,9 @@ pub fn event(entry: &mut Entry, workload: &str, phase: Phase) -> FromWorker {
     let decision = entry.connection.decision();
     let (bytes_sent, bytes_received) = entry.connection.bytes();
     let established = entry.connection.established();
+    let ipv6 = entry.destination.is_ipv6();
+    let carried = entry.wire.as_ref().and_then(|wire| carried::by(wire.as_fd(), ipv6));
+    let dialled_from = entry.socket(entry.connection.dialled()).and_then(socket::local_address);
     FromWorker::Event(Event::Connection(Box::new(message::Connection {
         number: entry.number,
         phase,
@@ -119,5 +125,7 @@ pub fn event(entry: &mut Entry, workload: &str, phase: Phase) -> FromWorker {
         bytes_sent,
         bytes_received,
         handshake_microseconds: entry.report.handshake_microseconds,
+        dialled_from,
+        carried,
     })))
 }

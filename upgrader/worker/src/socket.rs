@@ -77,6 +77,12 @@ pub fn accept(listener: BorrowedFd<'_>, outbound: bool, shape: Shape, port: u16)
     Ok(Some(Accepted { socket, source, destination, own_listener }))
 }
 
+/// None before it is bound.
+pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let address = getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok())?;
+    (address.port() != 0).then_some(address)
+}
+
 /// What NAT's redirect has replaced; none where no NAT was.
 fn original_destination(socket: &OwnedFd, local: SocketAddr) -> Option<SocketAddr> {
     match local {
