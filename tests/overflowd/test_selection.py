@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from jfe_cni.overflowd.decoders.flows import FLOW, Flows
 from jfe_cni.overflowd.notices.notice import Class, Reporter, decode, encode
 from jfe_cni.overflowd.selection.fan_in import MOST_TOLD, FanIn
+from jfe_cni.overflowd.selection.interfaces import Interface, Interfaces
 from jfe_cni.overflowd.selection.odds import LARGEST, Draw
 from jfe_cni.overflowd.selection.prefixes import Prefixes
 from jfe_cni.overflowd.selection.selector import Selector
-from jfe_cni.overflowd.selection.suspicion import CLASSES, Site, spoofed, suspect
+from jfe_cni.overflowd.selection.suspicion import CLASSES, SIDES, Side, Site, forged, suspect
 
 
 def wide(*addresses: str) -> npt.NDArray[np.uint8]:
@@ -101,6 +102,7 @@ def test_what_was_long_ago_is_forgotten() -> None:
 
 OWN = Prefixes([ip_network("198.51.100.0/24"), ip_network("2001:db8::/32")])
 OUTSIDE, INSIDE = 7, 1
+EXTERNAL = Interfaces([Interface(OUTSIDE)])
 
 
 def flows_of(*rows: tuple[str, str, int, int]) -> Flows:
@@ -113,8 +115,8 @@ def flows_of(*rows: tuple[str, str, int, int]) -> Flows:
 
 
 def test_a_source_that_cannot_be_there_is_forged() -> None:
-    site = Site(own=OWN, external=frozenset({OUTSIDE}))
-    found = spoofed(
+    site = Site(own=OWN, external=EXTERNAL)
+    found = forged(
         flows_of(
             ("198.51.100.1", "203.0.113.9", OUTSIDE, INSIDE),  # ours, from outside
             ("203.0.113.9", "198.51.100.1", OUTSIDE, INSIDE),
@@ -126,19 +128,26 @@ def test_a_source_that_cannot_be_there_is_forged() -> None:
         ),
         site,
     )
-    assert np.flatnonzero(found).tolist() == [0, 3, 6]
+    outside, inside, no = Side.OUTSIDE, Side.INSIDE, Side.NOT_FORGED
+    assert [SIDES[side] for side in found] == [outside, no, no, inside, no, no, outside]
 
 
 def test_without_knowing_itself_a_network_calls_nothing_forged() -> None:
     flows = flows_of(("192.0.2.1", "203.0.113.9", INSIDE, OUTSIDE))
-    assert not spoofed(flows, Site(external=frozenset({OUTSIDE}))).any()
-    assert not spoofed(flows, Site(own=OWN)).any()
+    assert not forged(flows, Site(external=EXTERNAL)).any()
+    assert not forged(flows, Site(own=OWN)).any()
+
+
+def test_what_leaves_a_carrier_of_others_traffic_may_have_come_in_elsewhere() -> None:
+    passing = flows_of(("192.0.2.1", "203.0.113.9", INSIDE, OUTSIDE))
+    assert forged(passing, Site(own=OWN, external=EXTERNAL)).any()
+    assert not forged(passing, Site(own=OWN, external=EXTERNAL, transit=True)).any()
 
 
 def test_odds_rise_by_what_is_suspected_and_never_above_the_cap() -> None:
     site = Site(
         own=OWN,
-        external=frozenset({OUTSIDE}),
+        external=EXTERNAL,
         reported=Prefixes([ip_network("203.0.113.66/32")]),
         many=20,
         odds={Class.TRAFFIC: 1e-6, Class.FAN_IN: 1e-5, Class.SPOOFED_SOURCE: 1e-4, Class.REPORTED: 0.5},
@@ -161,11 +170,12 @@ def test_odds_rise_by_what_is_suspected_and_never_above_the_cap() -> None:
 
 def test_a_notice_says_what_was_seen_and_nothing_of_interfaces() -> None:
     reporter = Reporter("noc@carrier.example", "A Carrier", 64_500, "https://carrier.example/keys.json")
-    site = Site(own=OWN, external=frozenset({OUTSIDE}), odds=dict.fromkeys(Class, LARGEST))
+    site = Site(own=OWN, external=EXTERNAL, odds=dict.fromkeys(Class, LARGEST))
     selector = Selector(site, reporter, Draw(1), FanIn(1), nonce=lambda: "0123456789abcdef")
     flows = flows_of(("198.51.100.1", "203.0.113.9", OUTSIDE, INSIDE))
     (notice,) = selector.notices(flows, at=1_700_000_000_000_000)
     assert (str(notice.flow.source), str(notice.flow.destination)) == ("198.51.100.1", "203.0.113.9")
     assert (notice.classified, notice.odds, notice.flow.sampling) == (Class.SPOOFED_SOURCE, LARGEST, 1_000)
+    assert notice.evidence == (Side.OUTSIDE.value,)
     assert decode(encode(notice)) == notice
     assert selector.notices(flows[:0], at=0) == []

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jfe_cni.overflowd.datagrams import Microseconds
+from jfe_cni.overflowd.selection.hashing import of_addresses
 
 _ROWS = 2
 _BITMAPS = 1 << 16
@@ -55,16 +56,8 @@ class FanIn:
             self._since += self._window
 
     def _hash(self, which: int, addresses: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-        halves = np.ascontiguousarray(addresses).view("u8")
-        return _mixed(_mixed(halves[:, 0] ^ self._salts[which, 0]) ^ halves[:, 1] ^ self._salts[which, 1])
+        return of_addresses(addresses, self._salts[which])
 
     @staticmethod
     def _empty() -> npt.NDArray[np.uint64]:
         return np.zeros((_ROWS, _BITMAPS, _WORDS), "u8")
-
-
-def _mixed(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele et al., 2014), without which neighbouring addresses would fall together."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))

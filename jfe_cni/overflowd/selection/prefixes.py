@@ -22,15 +22,15 @@ class Prefixes:
     """Those of other prefixes are left out: each address is looked for once, by bisection, however many there are."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        ranges = sorted(_range(each) for each in networks)
+        ranges = sorted(range_of(each) for each in networks)
         merged: list[tuple[int, int]] = []
         for first, last in ranges:
             if merged and first <= merged[-1][1] + 1:
                 merged[-1] = (merged[-1][0], max(merged[-1][1], last))
             else:
                 merged.append((first, last))
-        self._firsts = _halves([first for first, _ in merged])
-        self._lasts = _halves([last for _, last in merged])
+        self._firsts = halves([first for first, _ in merged])
+        self._lasts = halves([last for _, last in merged])
 
     def __bool__(self) -> bool:
         return bool(len(self._firsts))
@@ -41,21 +41,23 @@ class Prefixes:
             return np.zeros(len(addresses), bool)
         words = np.ascontiguousarray(addresses).view(">u8").astype("u8")
         # Of the ranges that begin at or before each address, the last.
-        at = _count_not_after(self._firsts, words) - 1
+        at = count_not_after(self._firsts, words) - 1
         inside: Mask = (at >= 0) & _not_after(words, self._lasts[np.maximum(at, 0)])
         return inside
 
 
-def _range(network: Network) -> tuple[int, int]:
+def range_of(network: Network) -> tuple[int, int]:
+    """The first and the last, among IPv6's addresses."""
     first, last = int(network.network_address), int(network.broadcast_address)
     return (_MAPPED | first, _MAPPED | last) if network.version == 4 else (first, last)
 
 
-def _halves(values: list[int]) -> Words:
+def halves(values: list[int]) -> Words:
+    """Upper and lower 64 bits."""
     return np.array([(value >> 64, value & _HALF) for value in values], "u8").reshape(-1, 2)
 
 
-def _count_not_after(bounds: Words, words: Words) -> npt.NDArray[np.int64]:
+def count_not_after(bounds: Words, words: Words) -> npt.NDArray[np.int64]:
     """How many of the bounds, which are in order, are not after each of the words."""
     # Where the upper halves are the same, the lower ones decide.
     least = np.searchsorted(bounds[:, 0], words[:, 0], side="left")

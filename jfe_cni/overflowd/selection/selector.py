@@ -10,40 +10,55 @@ import numpy as np
 from jfe_cni.overflowd.datagrams import Microseconds, address_of
 from jfe_cni.overflowd.decoders.flows import Flows
 from jfe_cni.overflowd.notices.notice import Class, End, Notice, Reporter, TracedFlow, new_nonce
+from jfe_cni.overflowd.selection.border import at_border
+from jfe_cni.overflowd.selection.duplicates import Duplicates, Observer
 from jfe_cni.overflowd.selection.fan_in import FanIn
-from jfe_cni.overflowd.selection.odds import Draw, of_notice, packets_behind
-from jfe_cni.overflowd.selection.suspicion import CLASSES, Site, suspect
+from jfe_cni.overflowd.selection.odds import Draw, Probabilities, of_notice, packets_behind
+from jfe_cni.overflowd.selection.suspicion import CLASSES, SIDES, Side, Site, Suspicion, suspect
 
 
 @dataclass
 class Selector:
-    """`nonce`: of each notice."""
+    """`duplicates`: what several routers tell of one packet; None, packets are counted at the site's border alone, or,
+    where no interface of it is named, as often as they are told of. `nonce`: of each notice."""
 
     site: Site
     reporter: Reporter
     draw: Draw
     fan_in: FanIn
+    duplicates: Duplicates | None = None
     nonce: Callable[[], str] = new_nonce
 
-    def notices(self, flows: Flows, at: Microseconds) -> list[Notice]:
-        """One for each flow that was drawn, to its destination (`notice.copies` makes the other). `at`: now."""
+    def notices(self, flows: Flows, at: Microseconds, observer: Observer | None = None) -> list[Notice]:
+        """One for each flow that was drawn, to its destination (`notice.copies` makes the other). `at`: now.
+        `observer`: of all these flows; None, there is one alone."""
         if not len(flows):
             return []
-        suspicion = suspect(flows, self.site, self.fan_in, at)
-        chances = of_notice(packets_behind(flows["packets"], flows["sampling"]), suspicion.odds)
+        exporter = None if observer is None else observer.address
+        suspicion = suspect(flows, self.site, self.fan_in, at, exporter)
+        packets = packets_behind(flows["packets"], flows["sampling"]) * self._shares(flows, at, observer, suspicion)
         return [
             Notice(
                 to=End.DESTINATION,
                 flow=traced(flows[number]),
                 odds=float(suspicion.odds[number]),
                 classified=CLASSES[suspicion.classes[number]],
-                evidence=_evidence(CLASSES[suspicion.classes[number]], float(suspicion.sources[number])),
+                evidence=_evidence(suspicion, number),
                 reporter=self.reporter,
                 made=at,
                 nonce=self.nonce(),
             )
-            for number in self.draw.chosen(chances).tolist()
+            for number in self.draw.chosen(of_notice(packets, suspicion.odds)).tolist()
         ]
+
+    def _shares(
+        self, flows: Flows, at: Microseconds, observer: Observer | None, suspicion: Suspicion
+    ) -> Probabilities | float:
+        if observer is None:
+            return 1.0
+        if self.duplicates is not None:
+            return self.duplicates.shares(flows, observer, at)
+        return at_border(flows, self.site, observer.address, suspicion) if self.site.external else 1.0
 
 
 def traced(row: np.void) -> TracedFlow:
@@ -63,11 +78,12 @@ def traced(row: np.void) -> TracedFlow:
     return TracedFlow(source, destination, **{name: int(row[name]) for name in numbers})
 
 
-def _evidence(classified: Class, sources: float) -> tuple[str, ...]:
-    match classified:
-        case Class.FAN_IN:
-            return (f"about {sources:.0f} sources to this destination within two minutes",)
-        case Class.SPOOFED_SOURCE:
-            return ("the source's network is on the other side of where it came from",)
-        case _:
-            return ()
+def _evidence(suspicion: Suspicion, number: int) -> tuple[str, ...]:
+    """All that is held against the flow, whatever it is classed as."""
+    classified, side = CLASSES[suspicion.classes[number]], SIDES[suspicion.sides[number]]
+    found = []
+    if side is not Side.NOT_FORGED:
+        found.append(side.value)
+    if classified is Class.FAN_IN:
+        found.append(f"about {suspicion.sources[number]:.0f} sources to this destination within two minutes")
+    return tuple(found)
