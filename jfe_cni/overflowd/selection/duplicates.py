@@ -113,8 +113,8 @@ class _Owned:
 
 class _Paths:
     """Destinations with much traffic, each with how many packets its observers tell of, and how many have counted. All
-    is halved once a window, so that paths may change; where a flood ends, what the late ones tell of it after that may
-    count again by half."""
+    is halved once a window, so that paths may change; where a flood ends, what the late ones tell of it after that
+    counts again, up to as much as the latest is late by."""
 
     def __init__(self, window: Microseconds) -> None:
         self._window = window
