@@ -30,18 +30,23 @@ class Connections:
         self._open: dict[int, ConnectionReport] = {}
         self._followers: set[asyncio.Queue[ConnectionReport]] = set()
         self._changing = asyncio.Lock()
+        self._joining = 0
         self._news = 0
 
     @property
     def wanted(self) -> bool:
-        return bool(self._followers)
+        return bool(self._followers) or self._joining > 0
 
     def take(self, connection: ConnectionReport) -> None:
         self._news += 1
         if connection.phase == "closed":
             self._open.pop(connection.number, None)
         else:
+            known = self._open.get(connection.number)
             self._open[connection.number] = connection
+            if known is not None and known.phase == connection.phase:
+                # Named once more for somebody else: no news.
+                return
         for follower in self._followers:
             if follower.full():
                 follower.get_nowait()
@@ -72,7 +77,12 @@ class Connections:
         queue: asyncio.Queue[ConnectionReport] = asyncio.Queue(_QUEUE_LIMIT)
         async with self._changing:
             if not self._followers:
-                await self._want(wanted=True)
+                # What is told before the answer comes is kept.
+                self._joining += 1
+                try:
+                    await self._want(wanted=True)
+                finally:
+                    self._joining -= 1
             for connection in self._open.values():
                 if not queue.full():
                     queue.put_nowait(connection)

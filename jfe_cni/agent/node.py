@@ -18,6 +18,9 @@ from jfe_cni.agent.directory import API, FILE, Directory, Key
 from jfe_cni.agent.directory_watch import DirectoryWatch
 from jfe_cni.agent.enrolment import Enroller
 from jfe_cni.agent.examination import Examination
+from jfe_cni.agent.flows.connections import ConnectionFlows
+from jfe_cni.agent.flows.counts import FlowCounts
+from jfe_cni.agent.flows.exporter import exporter_of
 from jfe_cni.agent.installation import Installation
 from jfe_cni.agent.issuance import Issuance
 from jfe_cni.agent.issuer import Issuer
@@ -71,7 +74,19 @@ class Node:
         self._state_file = StateFile(settings.state_file, log, settings.former_state_file)
         self._roster = Roster(self._state_file)
         self._metrics = Metrics(self._roster.reports)
-        self._stream = Stream(self._metrics, log, log_connections=settings.log_connections)
+        counts = FlowCounts()
+        flows = None if settings.flows_to is None else ConnectionFlows(counts.unsent)
+        self._stream = Stream(self._metrics, log, log_connections=settings.log_connections, flows=flows)
+        self._exporter = None
+        if flows is not None and settings.flows_to is not None:
+            self._metrics.include(counts)
+            self._exporter = exporter_of(
+                *(settings, flows, counts),
+                collector=settings.flows_to,
+                ask_again=self._stream.ask_again,
+                clock=clock,
+                log=log,
+            )
         self._publication = Publication(self._directory)
         self._announcement = Announcement(self._directory, self._publication, self._roster, log)
         cover = Cover(nft)
@@ -167,7 +182,8 @@ class Node:
             *(self._supervisor.run(), self._watch.run(), self._upkeep.run(), self._renewal.run()),
             self._sweep_metrics(),
         ]
-        return work if self._directory_watch is None else [*work, self._directory_watch.run()]
+        more = (self._directory_watch, self._exporter)
+        return [*work, *(each.run() for each in more if each is not None)]
 
     async def take_back(self) -> None:
         """What a former agent enrolled. Its rules stand all the while."""
@@ -261,7 +277,7 @@ class Node:
 
     def _lost(self) -> None:
         self._takeover.lost()
-        self.connections.forget()
+        self._stream.forget()
 
     def _troubles(self) -> list[str]:
         directory = None if self._directory_watch is None else self._directory_watch.trouble

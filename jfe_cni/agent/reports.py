@@ -102,9 +102,20 @@ class StatusReport:
 
 
 @dataclass(frozen=True)
+class CarriedReport:
+    """Packets and octets, from the IP header on, between the workload's node and its peer."""
+
+    packets_sent: int
+    packets_received: int
+    octets_sent: int
+    octets_received: int
+
+
+@dataclass(frozen=True)
 class ConnectionReport:
     """As the upgrader's `connection` event; addresses are `ADDRESS:PORT` or `[ADDRESS]:PORT`. `phase`: open, decided,
-    closed. `bytes_sent`: plaintext from the workload to its peer."""
+    closed. `bytes_sent`: plaintext from the workload to its peer. `dialled_from`: the upgrader's own socket towards the
+    peer (outbound) or the application. An older upgrader tells neither this nor `carried`."""
 
     number: int
     phase: str
@@ -121,6 +132,8 @@ class ConnectionReport:
     bytes_sent: int
     bytes_received: int
     handshake_microseconds: int | None
+    dialled_from: str | None = None
+    carried: CarriedReport | None = None
 
 
 @dataclass(frozen=True)

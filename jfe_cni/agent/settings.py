@@ -46,6 +46,13 @@ class Settings:
     workers: int | None = None
     # (address, port) of a TCP endpoint for Prometheus; None: metrics on the API's socket only.
     metrics_listen: tuple[str, int] | None = None
+    # (host, port) to which the node's own flows go as IPFIX over UDP; None: nowhere.
+    flows_to: tuple[str, int] | None = None
+    # Seconds from one slice of a long flow to the next. Each open connection costs the agent an event each time.
+    flows_every: float = 30.0
+    # Whether conntrack of the agent's own namespace is asked for what the upgrader does not relay; `account` sets
+    # nf_conntrack_acct there.
+    flows_conntrack: Literal["off", "read", "account"] = "read"
     # None: see binaries.find.
     upgrader: Path | None = None
     log_format: Literal["json", "text"] = "text"
@@ -67,6 +74,8 @@ class Settings:
             self.ca_credentials.check(self.ca)
         if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
             raise RequestError(f"{self.workers} workers can't be", remedy=f"choose 1 to {MOST_WORKERS}")
+        if not 0.1 <= self.flows_every <= 3600:
+            raise RequestError(f"flows can't be told every {self.flows_every} s", remedy="choose 0.1 to 3600")
         if not self.node or len(self.node) > 64 or not all(c.isalnum() or c in "-._" for c in self.node):
             raise RequestError(
                 f"{self.node!r} can't be a node's name", remedy="use up to 64 letters, digits, dots and hyphens"

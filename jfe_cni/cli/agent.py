@@ -110,6 +110,27 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Of the upgrader; default: one a CPU.")
 @click.option("--metrics", "metrics_listen", type=Endpoint(), help="Serve Prometheus there, over TCP.")
+@click.option(
+    "--flows-to",
+    type=Endpoint(),
+    metavar="HOST:PORT",
+    help="Tell the node's own flows there, as IPFIX over UDP; for instance to overflowd.",
+)
+@click.option(
+    "--flows-every",
+    type=click.FloatRange(0.1, 3600),
+    default=Settings.flows_every,
+    show_default=True,
+    help="Seconds from one slice of a long flow to the next.",
+)
+@click.option(
+    "--flows-conntrack",
+    type=click.Choice(["off", "read", "account"]),
+    default=Settings.flows_conntrack,
+    show_default=True,
+    help="Flows that the upgrader does not relay. read: where conntrack counts them. account: it is made to, by "
+    "net.netfilter.nf_conntrack_acct of the agent's namespace.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--log-connections", is_flag=True, help="One log line for each connection that ends.")
 @click.option(
@@ -153,6 +174,9 @@ def agent(
     directory_file: Path | None,
     workers: int | None,
     metrics_listen: tuple[str, int] | None,
+    flows_to: tuple[str, int] | None,
+    flows_every: float,
+    flows_conntrack: Literal["off", "read", "account"],
     log_format: Literal["text", "json"],
     log_connections: bool,
     on_exit: Literal["keep", "remove"],
@@ -188,6 +212,9 @@ def agent(
         table=table,
         workers=workers,
         metrics_listen=metrics_listen,
+        flows_to=flows_to,
+        flows_every=flows_every,
+        flows_conntrack=flows_conntrack,
         upgrader=_absolute(upgrader),
         log_format=log_format,
         log_connections=log_connections,
