@@ -8,6 +8,8 @@ import sys
 import click
 
 from jfe_cni.errors import JfeError
+from jfe_cni.overflowd.cli.receive import receive
+from jfe_cni.overflowd.cli.tail import tail
 
 # Up to `selection.odds.LARGEST`, which only numpy's import would tell.
 ODDS = click.FloatRange(0, 1e-2, min_open=True)
@@ -47,6 +49,10 @@ def read(capture: str, flows: bool, odds: float, seed: int | None) -> None:
         print_flows(capture)
     else:
         print_notices(capture, odds, seed)
+
+
+for _verb in (receive, tail):
+    overflowd.add_command(_verb)
 
 
 def main() -> None:

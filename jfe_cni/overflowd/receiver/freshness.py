@@ -29,12 +29,13 @@ class Stale(StrEnum):
 class Freshness:
     """Of one reporter, that is, of one key that is believed: who floods makes nobody deaf but for itself. Remembers
     which notices came, by nonce and end, as long as they would be taken. `most`: of them; where there are more, none is
-    taken that is older than what had to be forgotten."""
+    taken that is older than what had to be forgotten. `forgotten`: when the youngest of those was made, of an earlier
+    run."""
 
-    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+    def __init__(self, most: int = MOST_REMEMBERED, forgotten: Microseconds = 0) -> None:
         self._most = most
         self._seen: OrderedDict[tuple[str, str], Microseconds] = OrderedDict()
-        self._forgotten: Microseconds = 0
+        self._forgotten = forgotten
 
     def take(self, notice: Notice, now: Microseconds) -> Stale | None:
         """None: it is taken."""
@@ -48,6 +49,10 @@ class Freshness:
         self._seen[name] = notice.made
         self._forget(now)
         return None
+
+    def untake(self, notice: Notice) -> None:
+        """It was taken and could not be kept: it may come again."""
+        self._seen.pop((notice.nonce, notice.to.value), None)
 
     def __len__(self) -> int:
         return len(self._seen)

@@ -1,0 +1,97 @@
+"""`overflowd tail`: what was taken in, a line of JSON each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import click
+
+from jfe_cni.errors import AgentError, JfeError, RequestError
+
+# Seconds between two looks into a store, and before a receiver that has gone is asked again.
+_PAUSE = 1.0
+_STORE = "sqlite:////var/lib/overflowd/received.db"
+
+
+@click.command()
+@click.option("--url", help="The receiver's page, as `overflowd receive` prints it.")
+@click.option("--store", help=f"Its store instead. [default: {_STORE}]")
+@click.option("--lines", type=click.IntRange(0, 1_000), default=10, show_default=True, help="Of those that are there.")
+@click.option("--follow/--no-follow", default=True, show_default=True, help="Wait for more.")
+def tail(url: str | None, store: str | None, lines: int, follow: bool) -> None:
+    """Print the notices that a receiver took, and those that it takes."""
+    if url and store:
+        raise click.UsageError("--url and --store are two ways to the same")
+    asyncio.run(
+        _tail(_of_receiver(url.rstrip("/"), lines, follow) if url else _of_store(store or _STORE, lines, follow))
+    )
+
+
+async def _tail(notices: AsyncIterator[dict[str, Any]]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        async for each in notices:
+            print(json.dumps(each), flush=True)
+    except asyncio.CancelledError:
+        # SIGTERM is how it is ended; Ctrl-C goes on to be reported.
+        if task.uncancel() > 0:
+            raise
+
+
+async def _of_store(url: str, lines: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+    """Raises RequestError, StoreError."""
+    from jfe_cni.overflowd.receiver.store import open_store
+    from jfe_cni.overflowd.receiver.views import notice_view
+
+    store = await open_store(url)
+    try:
+        newest = list(reversed(await store.newest(max(lines, 1))))
+        after = newest[-1].number if newest else 0
+        for kept in newest[-lines:] if lines else ():
+            yield notice_view(kept)
+        while follow:
+            for kept in await store.since(after):
+                yield notice_view(kept)
+                after = kept.number
+            await asyncio.sleep(_PAUSE)
+    finally:
+        await store.close()
+
+
+async def _of_receiver(url: str, lines: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+    """Raises RequestError, AgentError."""
+    import httpx
+
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=httpx.Timeout(10.0, read=60.0)) as client:
+        try:
+            answer = await client.get("/api/notices", params={"most": max(lines, 1)})
+            answer.raise_for_status()
+            newest = list(reversed(answer.json()["notices"]))
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+            raise AgentError(f"no receiver answers at {url}", "see where `overflowd receive` shows its page") from error
+        after = newest[-1]["number"] if newest else 0
+        for each in newest[-lines:] if lines else ():
+            yield each
+        while follow:
+            try:
+                async for each in _events(client, after):
+                    yield each
+                    after = each["number"]
+            except (httpx.HTTPError, JfeError):
+                # It is being started anew, perhaps.
+                await asyncio.sleep(_PAUSE)
+
+
+async def _events(client: Any, after: int) -> AsyncIterator[dict[str, Any]]:
+    async with client.stream("GET", "/events", params={"after": after}) as answer:
+        if answer.status_code != 200:
+            raise RequestError(f"the receiver answers {answer.status_code}")
+        async for line in answer.aiter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))

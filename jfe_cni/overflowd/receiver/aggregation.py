@@ -1,0 +1,214 @@
+"""Of many notices, what a person wants to know: who floods whom, since when, how much, and who has seen it. Pure.
+
+What is said rests on the reporters alone, and says so:
+
+- *Packets*: a notice that a packet had the odds p of making stands for 1/p of them. Networks one behind the other carry
+  the same packets: the estimate is what one network alone has told of, the one that told of most.
+- *Spoofed*: one network that finds a source forged (class `spoofed-source`: it did not come from where its own network
+  is) is a suspicion. Two of them, of different domains, see it from different sides, and neither is where it says: that
+  is as certain as the two are to be believed. Where further networks see the same source and find nothing wrong
+  with it, some of it may be real: who they are is told beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from jfe_cni.overflowd.datagrams import Address, Microseconds
+from jfe_cni.overflowd.notices.notice import Class, End, Notice
+from jfe_cni.overflowd.receiver.limits import prefix
+
+QUIET: Microseconds = 15 * 60 * 1_000_000
+"""Without a notice for so long, it has ended: what comes later is another flood."""
+
+MOST_FLOODS = 1_000
+MOST_SOURCES = 256
+"""Prefixes of one flood that are told of each for itself."""
+
+MOST_REPORTERS = 64
+MOST_PER_NOTICE = 1_000_000_000
+"""Packets that one notice stands for at most: no odds are smaller than that in earnest."""
+
+
+class Spoofed(StrEnum):
+    """Whether a source is forged."""
+
+    NOT_KNOWN = "not-known"
+    SUSPECTED = "suspected"
+    """By one network."""
+
+    CERTAIN = "certain"
+    """By two, from opposite sides."""
+
+
+class Side(StrEnum):
+    """Which end's port tells the service: the smaller one is seldom chosen by chance (RFC 6335, section 6)."""
+
+    FROM = "from"
+    """As where servers are made to answer to whom they were not asked by."""
+
+    TO = "to"
+    NONE = "none"
+    """The protocol has no ports, or they were not told."""
+
+
+@dataclass(frozen=True, order=True)
+class Name:
+    """What one flood is: all that goes to that address (of `End.SOURCE`: in its name), of one service."""
+
+    told: End
+    target: str
+    protocol: int
+    port: int
+    side: Side
+
+    def __str__(self) -> str:
+        return f"{self.told} {self.target} {self.protocol} {self.side} {self.port}"
+
+
+@dataclass
+class Seen:
+    """`packets`: by reporter, about."""
+
+    notices: int = 0
+    packets: Counter[str] = field(default_factory=Counter)
+    forged: set[str] = field(default_factory=set)
+    unforged: set[str] = field(default_factory=set)
+
+    def take(self, domain: str, notice: Notice, packets: int) -> None:
+        self.notices += 1
+        if domain in self.packets or len(self.packets) < MOST_REPORTERS:
+            self.packets[domain] += packets
+            forged = notice.classified is Class.SPOOFED_SOURCE
+            (self.forged if forged else self.unforged).add(domain)
+
+    @property
+    def estimate(self) -> int:
+        return max(self.packets.values(), default=0)
+
+    @property
+    def spoofed(self) -> Spoofed:
+        return (Spoofed.NOT_KNOWN, Spoofed.SUSPECTED, Spoofed.CERTAIN)[min(len(self.forged), 2)]
+
+
+@dataclass
+class Flood:
+    """`sources`: by prefix; of `End.SOURCE` the destinations. `addresses`: single sources, forged or not. `others`:
+    notices of more prefixes than are told of. `since`, `last`: when they were taken. `number`: of its first notice."""
+
+    name: Name
+    number: int
+    since: Microseconds
+    last: Microseconds
+    whole: Seen = field(default_factory=Seen)
+    sources: dict[str, Seen] = field(default_factory=dict)
+    addresses: dict[Address, Seen] = field(default_factory=dict)
+    others: int = 0
+    classes: Counter[Class] = field(default_factory=Counter)
+    organisations: dict[str, str] = field(default_factory=dict)
+    evidence: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def certainly_spoofed(self) -> int:
+        """Addresses."""
+        return sum(each.spoofed is Spoofed.CERTAIN for each in self.addresses.values())
+
+    @property
+    def spoofed(self) -> Spoofed:
+        """The most that is known of any of its sources."""
+        found = {each.spoofed for each in self.addresses.values()}
+        return next((each for each in (Spoofed.CERTAIN, Spoofed.SUSPECTED) if each in found), Spoofed.NOT_KNOWN)
+
+    @property
+    def identity(self) -> str:
+        """The same for all who read the same notices."""
+        return f"{self.name} {self.number}"
+
+
+class Floods:
+    """Bounded: of more than `most` floods, the one that was heard of longest ago is left out."""
+
+    def __init__(self, most: int = MOST_FLOODS) -> None:
+        self._most = most
+        self._floods: OrderedDict[Name, Flood] = OrderedDict()
+
+    def take(self, number: int, taken: Microseconds, domain: str, notice: Notice) -> Flood | None:
+        """`number`: of the notice. The flood, if it is a new one."""
+        name = name_of(notice)
+        flood = self._floods.get(name)
+        new = flood is None or taken > flood.last + QUIET
+        if flood is None or new:
+            flood = self._floods[name] = Flood(name, number, taken, taken)
+        self._floods.move_to_end(name)
+        if len(self._floods) > self._most:
+            self._floods.popitem(last=False)
+        _add(flood, taken, domain, notice)
+        return flood if new else None
+
+    def __iter__(self) -> Iterator[Flood]:
+        """The last heard of first."""
+        return reversed(self._floods.values())
+
+    def __len__(self) -> int:
+        return len(self._floods)
+
+
+def name_of(notice: Notice) -> Name:
+    flow = notice.flow
+    target = flow.source if notice.to is End.SOURCE else flow.destination
+    if not (flow.source_port and flow.destination_port):
+        port = flow.source_port or flow.destination_port
+        side = Side.NONE if not port else Side.FROM if flow.source_port else Side.TO
+    elif flow.source_port < flow.destination_port:
+        port, side = flow.source_port, Side.FROM
+    else:
+        port, side = flow.destination_port, Side.TO
+    return Name(notice.to, str(target), flow.protocol, port, side)
+
+
+def _add(flood: Flood, taken: Microseconds, domain: str, notice: Notice) -> None:
+    packets = min(round(1 / notice.odds), MOST_PER_NOTICE) if notice.odds > 1 / MOST_PER_NOTICE else MOST_PER_NOTICE
+    flood.last = max(flood.last, taken)
+    flood.whole.take(domain, notice, packets)
+    flood.classes[notice.classified] += 1
+    if domain in flood.organisations or len(flood.organisations) < MOST_REPORTERS:
+        flood.organisations[domain] = notice.reporter.organisation
+    for each in notice.evidence:
+        if len(flood.evidence) < MOST_REPORTERS:
+            flood.evidence[each] = None
+    # Of what is said in the name of one address, that address is the source: only the other ends differ.
+    other = notice.flow.destination if notice.to is End.SOURCE else notice.flow.source
+    network = prefix(other)
+    if network in flood.sources or len(flood.sources) < MOST_SOURCES:
+        flood.sources.setdefault(network, Seen()).take(domain, notice, packets)
+    else:
+        flood.others += 1
+    source = notice.flow.source
+    if source in flood.addresses or len(flood.addresses) < 4 * MOST_SOURCES:
+        flood.addresses.setdefault(source, Seen()).take(domain, notice, packets)
+
+
+MINUTE: Microseconds = 60 * 1_000_000
+
+
+class Timeline:
+    """Notices a minute, by class, of the last `minutes`."""
+
+    def __init__(self, minutes: int = 120) -> None:
+        self._minutes = minutes
+        self._counts: dict[int, Counter[Class]] = {}
+
+    def take(self, taken: Microseconds, classified: Class) -> None:
+        minute = taken // MINUTE
+        self._counts.setdefault(minute, Counter())[classified] += 1
+        if len(self._counts) > self._minutes:
+            del self._counts[min(self._counts)]
+
+    def until(self, now: Microseconds) -> list[tuple[Microseconds, Counter[Class]]]:
+        """Each minute's beginning and its notices, the current minute last."""
+        last = now // MINUTE
+        minutes = range(last - self._minutes + 1, last + 1)
+        return [(minute * MINUTE, self._counts.get(minute, Counter())) for minute in minutes]

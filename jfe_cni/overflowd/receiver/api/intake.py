@@ -1,0 +1,66 @@
+"""POST /.well-known/overflowd/notices, and the receiver's own keys. Open to everybody."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_address
+
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from jfe_cni.errors import JfeError
+from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.notices import messages
+from jfe_cni.overflowd.notices.keys import PUBLISHED
+from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE
+from jfe_cni.overflowd.receiver.api import problems
+from jfe_cni.overflowd.receiver.api.application import new_application
+from jfe_cni.overflowd.receiver.api.boundary import NOSNIFF, Boundary
+from jfe_cni.overflowd.receiver.api.problems import response
+from jfe_cni.overflowd.receiver.freshness import Stale
+from jfe_cni.overflowd.receiver.intake import NotTaken, Origin, Untaken
+from jfe_cni.overflowd.receiver.observed import Metrics
+from jfe_cni.overflowd.receiver.own_keys import OwnKeys
+from jfe_cni.overflowd.receiver.reception import Reception
+
+NOTICES = "/.well-known/overflowd/notices"
+# RFC 7515, section 9.2.1.
+MEDIA_TYPE = "application/jose"
+_JWK_SET = "application/jwk-set+json"  # RFC 7517, section 8.5.2
+
+
+def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics) -> ASGIApp:
+    """The answer to what is taken is the message that UDP would have: `overflowd1 taken DIGEST`."""
+    app = new_application()
+
+    @app.post(NOTICES)
+    async def post(request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
+            return response(problems.NO_MEDIA)
+        assert request.client is not None
+        # Who has a connection can read what is sent there (RFC 9293, section 3.5).
+        origin = Origin(_address(request.client.host), request.client.port, proven=True)
+        if not reception.admits(origin):
+            return response(problems.not_taken(Untaken.TOO_MANY))
+        try:
+            answered = await reception.take(await request.body(), origin)
+        except JfeError:
+            metrics.failed()
+            raise
+        decision = answered.decision
+        if isinstance(decision, NotTaken) and decision.reason is not Stale.REPLAYED:
+            return response(problems.not_taken(decision.reason))
+        assert answered.message is not None
+        return Response(messages.encode(answered.message), media_type="text/plain")
+
+    @app.get(PUBLISHED)
+    async def published() -> Response:
+        return JSONResponse(keys.published(int(time.time())), media_type=_JWK_SET)
+
+    return Boundary(app, LARGEST_MESSAGE, NOSNIFF)
+
+
+def _address(host: str) -> Address:
+    address = ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,55 @@
+"""The keys that are believed, and what is remembered of each: as the store has them, held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jfe_cni.overflowd.datagrams import Microseconds
+from jfe_cni.overflowd.receiver.freshness import Freshness
+from jfe_cni.overflowd.receiver.intake import Taken
+from jfe_cni.overflowd.receiver.kept import Pin
+from jfe_cni.overflowd.receiver.pins import Keys
+from jfe_cni.overflowd.receiver.store import Store
+
+MOST_REPORTERS = 1_024
+MOST_REMEMBERED = 4_096
+"""Notices of each key: 4 million in all, of about 200 bytes."""
+
+
+class Believed:
+    """`keys`, `freshness`: for `Intake`, kept up to date."""
+
+    def __init__(self, most: int = MOST_REPORTERS, remembered: int = MOST_REMEMBERED) -> None:
+        self.keys: dict[str, Keys] = {}
+        self.freshness: dict[tuple[str, str], Freshness] = {}
+        self._most = most
+        self._remembered = remembered
+
+    async def load(self, store: Store, now: Microseconds) -> None:
+        """Of an earlier run: what it took is not taken again. Raises StoreError."""
+        for domain, pins in (await store.pins()).items():
+            self.put(domain, pins)
+        after = 0
+        while page := await store.news(now, after):
+            for kept in page:
+                freshness = self.freshness.get((kept.domain, kept.key))
+                if freshness is not None:
+                    freshness.take(kept.notice, now)
+            after = page[-1].number
+
+    def has_room(self, domain: str) -> bool:
+        return domain in self.keys or len(self.keys) < self._most
+
+    def put(self, domain: str, pins: Mapping[str, Pin]) -> None:
+        """In the place of what was believed of that domain."""
+        former = self.keys.get(domain, {})
+        for name in former.keys() - pins.keys():
+            del self.freshness[domain, name]
+        for name in pins.keys() - former.keys():
+            self.freshness[domain, name] = Freshness(self._remembered, pins[name].forgotten)
+        self.keys[domain] = {name: pin.key for name, pin in pins.items()}
+
+    def untake(self, taken: Taken) -> None:
+        freshness = self.freshness.get((taken.publisher.domain, taken.key))
+        if freshness is not None:
+            freshness.untake(taken.notice)

@@ -1,0 +1,102 @@
+"""Which keys are believed of whom. Pure.
+
+The rule: a reporter is the domain that publishes its keys. What it publishes when it is first heard of is believed
+(trust on first use), and stays so. Keys that it publishes later are believed if one that was believed before is
+published beside them: that is how keys are rotated (`notices.keys.OVERLAP`), and a key that is no longer published is
+no longer believed. If none is, it may be another who holds the domain now: nothing is taken by those keys; it is
+counted and shown, and the former stay as they are, until a person says that the change is right (`--repin DOMAIN`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
+from jfe_cni.overflowd.notices.keys import PUBLISHED
+
+MOST_KEYS = 8
+"""Of one domain: one that signs and some former ones."""
+
+_LONGEST_DOMAIN = 253  # RFC 1035, section 2.3.4
+_LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+HTTPS = 443
+
+Keys = Mapping[str, OKPKey]
+"""Public ones, by thumbprint (RFC 7638)."""
+
+
+class Pinning(StrEnum):
+    """What became of the keys that a domain publishes."""
+
+    FIRST = "first"
+    SAME = "same"
+    ROTATED = "rotated"
+    CHANGED = "changed"
+    """None of those that were believed is among them: they are not believed."""
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Where a reporter's keys are, and who it is: the domain."""
+
+    domain: str
+    port: int = HTTPS
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.domain}:{self.port}{PUBLISHED}"
+
+
+def pinning(pinned: Keys, published: Keys) -> Pinning:
+    """`published`: not empty."""
+    if not pinned:
+        return Pinning.FIRST
+    if pinned.keys() == published.keys():
+        return Pinning.SAME
+    return Pinning.ROTATED if pinned.keys() & published.keys() else Pinning.CHANGED
+
+
+def publisher(url: str, ports: frozenset[int] = frozenset({HTTPS})) -> Publisher | None:
+    """None: it is not the well-known place, by https, of a domain's name. With any other place a notice could have us
+    ask anything of anybody."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or HTTPS
+    except ValueError:
+        return None
+    plain = parts.scheme == "https" and parts.path == PUBLISHED and not (parts.query or parts.fragment)
+    if not plain or "@" in parts.netloc or port not in ports or not _is_domain(host):
+        return None
+    return Publisher(host, port)
+
+
+def _is_domain(host: str) -> bool:
+    """Of two labels at least, in ASCII (RFC 5890, A-labels); the last is no number, or it would be an address
+    (URL Standard, "ends in a number")."""
+    labels = host.split(".")
+    fit = all(0 < len(each) <= 63 and set(each) <= _LABEL and each[0] != "-" != each[-1] for each in labels)
+    return fit and len(labels) > 1 and len(host) <= _LONGEST_DOMAIN and labels[-1][0].isalpha()
+
+
+def read_published(raw: bytes) -> Keys:
+    """The keys of a JWK set that sign notices: none, where there are none, or too many, or it is none. Of bytes that
+    anybody may have published."""
+    try:
+        found = json.loads(raw)["keys"]
+        if not isinstance(found, list) or len(found) > MOST_KEYS:
+            return {}
+        keys = [OKPKey.import_key(each) for each in found if _signs(each)]
+        # What a key is called there is nothing to go by.
+        return {key.thumbprint(): OKPKey.import_key(key.as_dict(private=False)) for key in keys}
+    except (ValueError, KeyError, TypeError, RecursionError, JoseError):
+        return {}
+
+
+def _signs(key: object) -> bool:
+    return isinstance(key, dict) and (key.get("kty"), key.get("crv"), key.get("use")) == ("OKP", "Ed25519", "sig")

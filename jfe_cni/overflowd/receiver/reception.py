@@ -1,0 +1,151 @@
+"""Takes notices in: decides by `intake.py`, fetches what keys are missing, keeps what is taken, and answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from joserfc.jwk import OKPKey
+
+from jfe_cni.errors import JfeError
+from jfe_cni.overflowd.datagrams import Microseconds
+from jfe_cni.overflowd.notices import messages, optout
+from jfe_cni.overflowd.notices.messages import Message, Sent
+from jfe_cni.overflowd.receiver.believed import Believed
+from jfe_cni.overflowd.receiver.challenges import Ledger
+from jfe_cni.overflowd.receiver.freshness import Stale
+from jfe_cni.overflowd.receiver.intake import Challenged, Decision, Intake, KeyNeeded, NotTaken, Origin, Taken, Untaken
+from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher, Unfetched
+from jfe_cni.overflowd.receiver.limits import Buckets, Limit, Sources, prefix
+from jfe_cni.overflowd.receiver.observed import Metrics
+from jfe_cni.overflowd.receiver.pins import Pinning
+from jfe_cni.overflowd.receiver.store import Store
+
+MOST_WAITING = 256
+"""Notices whose key is being fetched, or that are being kept, for each of both."""
+
+INTRODUCTIONS = Limit(16, 86_400 * 1_000_000)
+"""Of domains that were not known, by one network: or one that has many names would be all the reporters there are."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`message`: what is said to it, nothing perhaps."""
+
+    decision: Decision
+    message: Message | None
+
+
+class Reception:
+    """For one event loop. `took`: is told after each notice that was kept. `opted_out`: by this key every reporter is
+    asked to send no more."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        believed: Believed,
+        fetcher: KeyFetcher,
+        store: Store,
+        sources: Sources,
+        metrics: Metrics,
+        clock: Callable[[], Microseconds],
+        took: Callable[[], None],
+        opted_out: OKPKey | None = None,
+    ) -> None:
+        self._intake = intake
+        self._believed = believed
+        self._fetcher = fetcher
+        self._store = store
+        self._sources = sources
+        self._metrics = metrics
+        self._clock = clock
+        self._took = took
+        self._opted_out = opted_out
+        self._ledger = Ledger()
+        self._introductions = Buckets[str](INTRODUCTIONS)
+        self._fetching = 0
+
+    def admits(self, origin: Origin) -> bool:
+        """Whether something of it may be looked at now. To be asked first, once for each."""
+        admitted = self._sources.take(origin.address, self._clock())
+        if not admitted:
+            self._metrics.untaken(Untaken.TOO_MANY)
+        return admitted
+
+    async def take(self, raw: bytes, origin: Origin) -> Answered:
+        """Raises StoreError: it could not be kept, and may come again."""
+        sent = messages.decode(raw)
+        if not isinstance(sent, Sent):
+            return self._answered(NotTaken(Untaken.NO_MESSAGE), raw)
+        decision = self._intake.decide(sent, origin, self._clock())
+        if isinstance(decision, KeyNeeded):
+            decision = await self._with_key(decision, sent, origin, len(raw))
+        if isinstance(decision, Taken):
+            decision = await self._keep(decision)
+        elif isinstance(decision, NotTaken) and decision.reason is Stale.REPLAYED:
+            # Whoever says it again is told that we have it: not before that is so.
+            await self._store.settled()
+        return self._answered(decision, raw)
+
+    def _answered(self, decision: Decision, raw: bytes) -> Answered:
+        message: Message | None = None
+        match decision:
+            case Challenged(cookie):
+                message = messages.Challenge(cookie)
+            case Taken() | NotTaken(Stale.REPLAYED):
+                sent = messages.decode(raw)
+                assert isinstance(sent, Sent)
+                message = self._thanks(messages.digest(sent.signed), len(raw))
+        # An address that is not its sender's must not gain by it.
+        if message is not None and len(messages.encode(message)) > len(raw):
+            message = None
+        self._metrics.decided(decision)
+        return Answered(decision, message)
+
+    def _thanks(self, digest: str, most: int) -> Message:
+        if self._opted_out is not None:
+            asked = messages.OptOut(digest, optout.sign(digest, self._opted_out).encode())
+            if len(messages.encode(asked)) <= most:
+                return asked
+        return messages.Taken(digest)
+
+    async def _with_key(self, needed: KeyNeeded, sent: Sent, origin: Origin, size: int) -> Decision:
+        self._ledger.received(origin.address, size)
+        domain = needed.publisher.domain
+        known = domain in self._believed.keys
+        if not known and not self._introductions.take(prefix(origin.address), self._clock()):
+            return NotTaken(Untaken.TOO_MANY)
+        if self._fetching >= MOST_WAITING:
+            return NotTaken(Untaken.NO_KEY)
+        credit = self._ledger.draw(origin.address)
+        self._fetching += 1
+        try:
+            fetched = await self._fetcher.fetch(needed.publisher, credit)
+        finally:
+            self._fetching -= 1
+        self._ledger.received(origin.address, max(credit - fetched.count, 0))
+        self._metrics.fetched(fetched.keys)
+        if isinstance(fetched.keys, Unfetched):
+            return NotTaken(Untaken.NO_KEY)
+        if not self._believed.has_room(domain):
+            return NotTaken(Untaken.NO_ROOM)
+        outcome, pins = await self._store.pin(domain, fetched.keys, self._clock())
+        self._metrics.pinned(outcome)
+        if outcome is Pinning.CHANGED:
+            return NotTaken(Untaken.KEY_CHANGED)
+        self._believed.put(domain, pins)
+        decision = self._intake.decide(Sent(sent.signed, sent.cookie), origin, self._clock())
+        # It publishes keys, and not this one.
+        return NotTaken(Untaken.NO_KEY) if isinstance(decision, KeyNeeded | Challenged) else decision
+
+    async def _keep(self, taken: Taken) -> Decision:
+        try:
+            kept = await self._store.put(taken, self._clock())
+        except (JfeError, asyncio.CancelledError):
+            self._believed.untake(taken)
+            raise
+        if not kept:
+            return NotTaken(Stale.REPLAYED)
+        self._took()
+        return taken

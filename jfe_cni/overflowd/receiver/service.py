@@ -1,0 +1,163 @@
+"""The receiver put together: what takes in, what keeps, what shows, what tells."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jfe_cni.errors import JfeError, RequestError
+from jfe_cni.overflowd.datagrams import Microseconds
+from jfe_cni.overflowd.delivery.destinations import Policy
+from jfe_cni.overflowd.receiver import key_fetching, own_keys
+from jfe_cni.overflowd.receiver.api.intake import intake_application
+from jfe_cni.overflowd.receiver.api.watching import watching_application
+from jfe_cni.overflowd.receiver.believed import Believed
+from jfe_cni.overflowd.receiver.challenges import Challenges
+from jfe_cni.overflowd.receiver.following import Following
+from jfe_cni.overflowd.receiver.intake import Intake, Scope
+from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher, Resolve, trusted_roots
+from jfe_cni.overflowd.receiver.limits import Limit, Sources
+from jfe_cni.overflowd.receiver.observed import Metrics
+from jfe_cni.overflowd.receiver.reception import Reception
+from jfe_cni.overflowd.receiver.retention import TOGETHER
+from jfe_cni.overflowd.receiver.serving import host_and_port, server_tls, serving
+from jfe_cni.overflowd.receiver.settings import ReceiverSettings
+from jfe_cni.overflowd.receiver.store import Store, open_store
+from jfe_cni.overflowd.receiver.udp import UdpIntake
+from jfe_cni.overflowd.receiver.webhooks import Webhooks
+
+_MINUTE: Microseconds = 60 * 1_000_000
+_DAY: Microseconds = 86_400 * 1_000_000
+# Seconds between two looks for what is kept no longer.
+_UPKEEP = 60.0
+_SHORTEST_SECRET = 16
+Clock = Callable[[], Microseconds]
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Where it listens; empty and 0, where it does not."""
+
+    udp: int
+    http: str
+    https: str
+    page: str
+
+    def lines(self) -> list[str]:
+        """For a person who has started it."""
+        named = {"udp": self.udp and f"port {self.udp}", "http": self.http, "https": self.https, "page": self.page}
+        return [f"{name:<6}{where}" for name, where in named.items() if where]
+
+
+def wall_clock() -> Microseconds:
+    return time.time_ns() // 1_000
+
+
+@contextlib.asynccontextmanager
+async def receiving(
+    settings: ReceiverSettings, clock: Clock = wall_clock, resolving: Resolve = key_fetching.resolve
+) -> AsyncIterator[Receiver]:
+    """Takes in within; what came is kept, and answered, on the way out. Raises JfeError."""
+    keys = own_keys.read_or_make(settings.keys)
+    secret, roots = _secret(settings.webhook_secret), _roots(settings.key_roots)
+    metrics, stopping = Metrics(), asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        store = await open_store(settings.store)
+        stack.push_async_callback(store.close)
+        for domain in settings.repin:
+            await store.unpin(domain)
+        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock)
+        await stack.enter_async_context(_running(webhooks.run()))
+        following = Following(store, clock, webhooks.tell)
+        await following.catch_up()
+        await stack.enter_async_context(_running(following.run()))
+        await stack.enter_async_context(_running(_keep_up(store, settings, clock)))
+        believed = Believed()
+        await believed.load(store, clock())
+        fetcher = KeyFetcher(Policy(told=settings.networks_of_keys), clock, roots, resolving)
+        stack.push_async_callback(fetcher.close)
+        challenges = Challenges(secrets.token_bytes(32))
+        scope = Scope(settings.own_networks, settings.ports_of_keys)
+        intake = Intake(believed.keys, believed.freshness, challenges, scope, keys.opening)
+        sources = Sources(Limit(settings.source_notices, _MINUTE), Limit(settings.all_notices, _MINUTE))
+        opted_out = keys.ring.signing if settings.opt_out else None
+        reception = Reception(intake, believed, fetcher, store, sources, metrics, clock, following.wake, opted_out)
+        page = ""
+        if settings.page:
+            watching = watching_application(store, following, metrics, clock, stopping)
+            page = await stack.enter_async_context(serving(watching, settings.page))
+        stack.callback(_stop_events, stopping, following)
+        app = intake_application(reception, keys, metrics)
+        http = https = ""
+        if settings.http:
+            http = await stack.enter_async_context(serving(app, settings.http, None, settings.proxies))
+        if settings.https and settings.tls_certificate is not None and settings.tls_key is not None:
+            tls = server_tls(settings.tls_certificate, settings.tls_key)
+            https = await stack.enter_async_context(serving(app, settings.https, tls, settings.proxies))
+        udp = 0
+        if settings.udp:
+            datagrams = UdpIntake(*host_and_port(settings.udp), reception, metrics)
+            stack.push_async_callback(datagrams.close)
+            datagrams.start()
+            udp = datagrams.port
+        yield Receiver(udp, http, https, page)
+
+
+def _stop_events(stopping: asyncio.Event, following: Following) -> None:
+    """Who reads them would be waited for."""
+    stopping.set()
+    following.readers.tell()
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """What ends for a fault of its own ends all: `receiving` raises it."""
+    task, parent = asyncio.create_task(work), asyncio.current_task()
+    assert parent is not None
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            parent.cancel()
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _keep_up(store: Store, settings: ReceiverSettings, clock: Clock) -> None:
+    while True:
+        # A store that is away is told of where it is asked for something.
+        with contextlib.suppress(JfeError):
+            while await store.prune(clock(), round(settings.age * _DAY), settings.most) >= TOGETHER:
+                pass
+        await asyncio.sleep(_UPKEEP)
+
+
+def _secret(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise RequestError(f"{path} can't be read: {error.strerror}", remedy="see --webhook-secret") from error
+    if len(secret) < _SHORTEST_SECRET:
+        raise RequestError(f"the secret in {path} is too short", remedy=f"give {_SHORTEST_SECRET} bytes at least")
+    return secret
+
+
+def _roots(path: Path | None) -> ssl.SSLContext:
+    try:
+        return trusted_roots(str(path or ""))
+    except (OSError, ssl.SSLError) as error:
+        raise RequestError(f"the roots in {path} can't be read: {error}", remedy="see --key-roots") from error

@@ -1,0 +1,118 @@
+"""Sockets, TLS and the server of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from jfe_cni.errors import RequestError
+
+_BACKLOG = 2_048
+_LONGEST_HEAD = 16_384
+_MOST_CONNECTIONS = 1_024
+# Seconds.
+_STOPPING = 10
+_IDLE = 15
+
+
+class _Server(uvicorn.Server):
+    """Without uvicorn's own signals: it would end the process by them, before the store is closed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: ASGIApp, address: str, secured: ssl.SSLContext | None = None, proxies: tuple[str, ...] = ()
+) -> AsyncIterator[str]:
+    """Serves within; yields the URL. Requests that run on the way out may end. Raises RequestError."""
+    with _bound(address) as bound:
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=list(proxies),
+            server_header=False,
+            backlog=_BACKLOG,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=_IDLE,
+            timeout_graceful_shutdown=_STOPPING,
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
+            ssl_context_factory=None if secured is None else lambda _config, _default: secured,
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[bound]))
+        try:
+            await server.listening.wait()
+            if not server.started:
+                await task
+            host, port = bound.getsockname()[:2]
+            scheme = "http" if secured is None else "https"
+            yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+@contextlib.contextmanager
+def _bound(address: str) -> Iterator[socket.socket]:
+    host, port = host_and_port(address)
+    try:
+        if host == "::":
+            bound = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+        else:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            bound = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise RequestError(
+            f"{address} can't be listened on: {os.strerror(error.errno or 0)}", remedy="choose another"
+        ) from error
+    with bound:
+        bound.setblocking(False)
+        yield bound
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """`127.0.0.1:8760`, `[::]:65535`; port 0: any that is free. Raises RequestError."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise RequestError(f"{address!r} is no address to listen on", remedy="write ADDRESS:PORT")
+    return host.strip("[]"), int(port)
+
+
+def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Raises RequestError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise RequestError(
+            f"the certificate can't be used: {error}", remedy="give PEM files that belong together"
+        ) from error
+    return context

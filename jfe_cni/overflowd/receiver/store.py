@@ -1,0 +1,254 @@
+"""What was taken, and whose keys are believed, in SQLite or PostgreSQL: several replicas may share the latter."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from joserfc import jws
+from joserfc.jwk import OKPKey
+from sqlalchemy import URL, Connection, Executable, Row, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError
+
+from jfe_cni.databases.engines import READERS, make_private, migrator, reader, writer
+from jfe_cni.databases.upgrade import upgrade
+from jfe_cni.errors import RequestError
+from jfe_cni.overflowd.datagrams import Microseconds
+from jfe_cni.overflowd.notices import notice as notices
+from jfe_cni.overflowd.notices.notice import Notice
+from jfe_cni.overflowd.receiver import retention, schema
+from jfe_cni.overflowd.receiver.freshness import OLDEST
+from jfe_cni.overflowd.receiver.intake import Taken
+from jfe_cni.overflowd.receiver.kept import Change, Kept, Pin
+from jfe_cni.overflowd.receiver.pins import Keys, Pinning, pinning
+from jfe_cni.overflowd.receiver.tables import TABLES
+from jfe_cni.ratelock.stores.commits import GroupCommit
+from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
+
+Answer = TypeVar("Answer")
+
+_PAGE = 1_000
+
+
+class Store:
+    """Made by `open_store`. For one event loop; what touches the database runs in threads of its own. All of it raises
+    StoreError: the database is away, or refuses."""
+
+    def __init__(self, url: URL) -> None:
+        self._writer, self._reader = writer(url), reader(url)
+        self._replicated = url.get_backend_name() == "postgresql"
+        self._commits = GroupCommit[tuple[Taken, Microseconds] | None, bool](self._put)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="overflowd-reads")
+
+    async def close(self) -> None:
+        """What is being kept is kept first."""
+        await self._commits.close()
+        await asyncio.to_thread(self._readers.shutdown)
+        self._writer.dispose()
+        self._reader.dispose()
+
+    async def put(self, taken: Taken, at: Microseconds) -> bool:
+        """Durable when it returns. False: it was there already, taken by another replica perhaps."""
+        return await self._commits.submit((taken, at))
+
+    async def settled(self) -> None:
+        """What is being kept by now is durable."""
+        await self._commits.submit(None)
+
+    async def since(self, number: int, most: int = _PAGE) -> Sequence[Kept]:
+        """Those after that one, in order."""
+        of = schema.notices.c
+        rows = await self._read(select(schema.notices).where(of.number > number).order_by(of.number).limit(most))
+        return [_kept(row) for row in rows]
+
+    async def newest(self, most: int) -> Sequence[Kept]:
+        """The newest first."""
+        rows = await self._read(select(schema.notices).order_by(schema.notices.c.number.desc()).limit(most))
+        return [_kept(row) for row in rows]
+
+    async def first_since(self, taken: Microseconds) -> int:
+        """The number that those which were taken from then on come after."""
+        of = schema.notices.c
+        found = (await self._read(select(func.min(of.number)).where(of.taken >= taken)))[0][0]
+        if found is None:
+            return int((await self._read(select(func.coalesce(func.max(of.number), 0))))[0][0])
+        return int(found) - 1
+
+    async def news(self, now: Microseconds, after: int) -> Sequence[Kept]:
+        """Those after a number that would still be taken if they were not here: a page of them."""
+        of = schema.notices.c
+        wanted = select(schema.notices).where(of.number > after, of.made > now - OLDEST)
+        return [_kept(row) for row in await self._read(wanted.order_by(of.number).limit(_PAGE))]
+
+    async def pins(self) -> Mapping[str, Mapping[str, Pin]]:
+        """By domain and thumbprint."""
+        found: dict[str, dict[str, Pin]] = {}
+        for row in await self._read(select(schema.pins)):
+            pin = Pin(OKPKey.import_key(json.loads(row.jwk)), row.pinned, row.forgotten)
+            found.setdefault(row.domain, {})[row.key] = pin
+        return found
+
+    async def pin(self, domain: str, published: Keys, at: Microseconds) -> tuple[Pinning, Mapping[str, Pin]]:
+        """By the rule of `pins.py`; and what is believed of that domain from now on."""
+        return await self._alone(lambda connection: _pin(connection, domain, published, at))
+
+    async def unpin(self, domain: str) -> bool:
+        """What it publishes when it is next heard of is believed. Whether it was known."""
+
+        def forget(connection: Connection) -> bool:
+            connection.execute(schema.changes.delete().where(schema.changes.c.domain == domain))
+            return connection.execute(schema.pins.delete().where(schema.pins.c.domain == domain)).rowcount > 0
+
+        return await self._alone(forget)
+
+    async def changes(self) -> Sequence[Change]:
+        rows = await self._read(select(schema.changes).order_by(schema.changes.c.domain))
+        return [Change(row.domain, tuple(json.loads(row.keys)), row.since) for row in rows]
+
+    async def announce(self, flood: str, at: Microseconds) -> bool:
+        """Whether nobody had: whoever hears True is the one to tell of it."""
+
+        def claim(connection: Connection) -> bool:
+            statement = self._insert(schema.announced).values(flood=flood, at=at).on_conflict_do_nothing()
+            return connection.execute(statement).rowcount > 0
+
+        return await self._alone(claim)
+
+    async def prune(self, now: Microseconds, age: Microseconds, most: int) -> int:
+        """How many are gone, of those that are older than `age` or more than `most`: some thousands at one time."""
+        return await self._alone(lambda connection: retention.prune(connection, now, age, most))
+
+    async def ready(self) -> None:
+        """It takes changes."""
+        await self._alone(lambda connection: connection.execute(select(1)))
+
+    def _put(self, together: Sequence[tuple[Taken, Microseconds] | None]) -> Sequence[bool]:
+        rows = [None if each is None else _row(*each) for each in together]
+        if not any(rows):
+            return [False] * len(rows)
+        return self._transact(lambda connection: self._keep_all(connection, rows))
+
+    def _keep_all(self, connection: Connection, rows: Sequence[Mapping[str, Any] | None]) -> Sequence[bool]:
+        domains = {row["domain"] for row in rows if row is not None}
+        found = connection.execute(select(schema.pins).where(schema.pins.c.domain.in_(domains))).all()
+        forgotten = {(pin.domain, pin.key): pin.forgotten for pin in found}
+        return [row is not None and self._keep(connection, row, forgotten) for row in rows]
+
+    def _keep(
+        self, connection: Connection, row: Mapping[str, Any], forgotten: Mapping[tuple[str, str], Microseconds]
+    ) -> bool:
+        # As another replica may have left them: a key that is no longer believed, what is no longer kept.
+        if row["made"] <= forgotten.get((row["domain"], row["key"]), row["made"]):
+            return False
+        return connection.execute(self._insert(schema.notices).values(row).on_conflict_do_nothing()).rowcount > 0
+
+    def _insert(self, table: Any) -> Any:
+        return (postgresql.insert if self._replicated else sqlite.insert)(table)
+
+    async def _alone(self, work: Callable[[Connection], Answer]) -> Answer:
+        return await self._commits.alone(lambda: self._transact(work))
+
+    def _transact(self, work: Callable[[Connection], Answer]) -> Answer:
+        try:
+            with self._writer.begin() as connection:
+                if self._replicated:
+                    # One replica at a time: a number that is seen is never followed by a smaller one.
+                    connection.execute(select(func.pg_advisory_xact_lock(TABLES.lock)))
+                return work(connection)
+        except DATABASE_ERRORS as error:
+            raise store_error(error) from error
+
+    async def _read(self, statement: Executable) -> Sequence[Row[Any]]:
+        def read() -> Sequence[Row[Any]]:
+            try:
+                with self._reader.connect() as connection:
+                    return connection.execute(statement).all()
+            except DATABASE_ERRORS as error:
+                raise store_error(error) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+
+
+async def open_store(url: str) -> Store:
+    """`sqlite:///PATH` (four slashes for an absolute one) or `postgresql://USER:PASSWORD@HOST/DATABASE`, a database of
+    its own; tables are made or brought up to date. Raises RequestError, StoreError."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = URL.create("")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        # Not the URL itself: it may have a password in it.
+        raise RequestError(
+            "the store's URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
+        )
+    try:
+        await asyncio.to_thread(_upgrade, parsed)
+    except OSError as error:
+        raise RequestError(
+            f"{parsed.database} can't be opened: {error.strerror}", remedy="name a file in a folder of ours"
+        ) from error
+    except DATABASE_ERRORS as error:
+        raise store_error(error) from error
+    return Store(parsed)
+
+
+def _upgrade(url: URL) -> None:
+    if url.get_backend_name() == "sqlite" and url.database:
+        Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(Path(url.database))
+    with contextlib.closing(_Disposed(url)) as engine:
+        upgrade(engine.engine, TABLES)
+
+
+class _Disposed:
+    def __init__(self, url: URL) -> None:
+        self.engine = migrator(url)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _row(taken: Taken, at: Microseconds) -> Mapping[str, Any]:
+    return {
+        "taken": at,
+        "made": taken.notice.made,
+        "domain": taken.publisher.domain,
+        "key": taken.key,
+        "nonce": taken.notice.nonce,
+        "to": taken.notice.to.value,
+        "signed": taken.signed.decode("ascii"),
+    }
+
+
+def _kept(row: Row[Any]) -> Kept:
+    notice = notices.decode(jws.extract_compact(row.signed.encode()).payload)
+    # It was verified and read by this schema when it was taken.
+    assert isinstance(notice, Notice)
+    return Kept(row.number, row.taken, row.domain, row.key, notice)
+
+
+def _pin(connection: Connection, domain: str, published: Keys, at: Microseconds) -> tuple[Pinning, Mapping[str, Pin]]:
+    rows = connection.execute(select(schema.pins).where(schema.pins.c.domain == domain)).all()
+    pinned = {row.key: Pin(OKPKey.import_key(json.loads(row.jwk)), row.pinned, row.forgotten) for row in rows}
+    outcome = pinning({name: pin.key for name, pin in pinned.items()}, published)
+    connection.execute(schema.changes.delete().where(schema.changes.c.domain == domain))
+    if outcome is Pinning.CHANGED:
+        names = json.dumps(sorted(published))
+        connection.execute(schema.changes.insert().values(domain=domain, keys=names, since=at))
+        return outcome, pinned
+    believed = {name: pinned.get(name) or Pin(key, at, 0) for name, key in published.items()}
+    if outcome is not Pinning.SAME:
+        connection.execute(schema.pins.delete().where(schema.pins.c.domain == domain))
+        connection.execute(schema.pins.insert(), [_pin_row(domain, *each) for each in believed.items()])
+    return outcome, believed
+
+
+def _pin_row(domain: str, name: str, pin: Pin) -> Mapping[str, Any]:
+    jwk = json.dumps(pin.key.as_dict(private=False))
+    return {"domain": domain, "key": name, "jwk": jwk, "pinned": pin.pinned, "forgotten": pin.forgotten}
