@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from jfe_cni.overflowd import captures
 from jfe_cni.overflowd.datagrams import Datagram, Microseconds
 from jfe_cni.overflowd.decoders import Batch, Decoder
@@ -15,12 +17,33 @@ from jfe_cni.overflowd.dropped import Drops
 from jfe_cni.overflowd.notices.notice import Reporter, encode
 from jfe_cni.overflowd.records import lines
 from jfe_cni.overflowd.selection.fan_in import FanIn
-from jfe_cni.overflowd.selection.odds import DEFAULT, Draw
+from jfe_cni.overflowd.selection.odds import DEFAULT, LARGEST, Draw
 from jfe_cni.overflowd.selection.selector import Selector
 from jfe_cni.overflowd.selection.suspicion import ODDS, Site
 
 # Datagrams that are decoded at one stroke.
 _TOGETHER = 1_024
+
+
+@click.command()
+@click.argument("capture", type=click.Path(exists=True, dir_okay=False))
+@click.option("--flows", is_flag=True, help="Every record instead, a line of JSON each.")
+@click.option(
+    "--odds",
+    type=click.FloatRange(0, LARGEST, min_open=True),
+    default=DEFAULT,
+    show_default=True,
+    help="Of each packet.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Draw the same each time.")
+def read(capture: str, flows: bool, odds: float, seed: int | None) -> None:
+    """Read NetFlow v5 and v9, IPFIX and sFlow v5 from a capture (pcap, pcapng, gzip or not): which notices would they
+    make? A line of JSON for each, unsigned, and nothing is sent.
+    """
+    if flows:
+        print_flows(capture)
+    else:
+        print_notices(capture, odds, seed)
 
 
 def print_flows(capture: str) -> None:

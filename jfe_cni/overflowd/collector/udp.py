@@ -60,17 +60,20 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class UdpSocket:
-    """Both kinds of addresses, on one port. `dropped`: by the kernel, since it was opened, for want of room.
+    """On one port. `dropped`: by the kernel, since it was opened, for want of room.
     `cut_off`: longer than `LARGEST`."""
 
-    def __init__(self, port: int, address: str = "::") -> None:
-        """Raises HostError: the port is taken, or may not be."""
+    def __init__(self, port: int, address: str = "::", *, shared: bool = False) -> None:
+        """`address`: of either kind; `::`, all of both. `shared`: with other processes that ask for the same, to whom
+        the kernel gives each exporter's datagrams by its address and port (socket(7), SO_REUSEPORT). Raises HostError:
+        the port is taken, or may not be."""
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
             self._ask_for_room()
-            self._socket.bind((address, port))
+            self._socket.bind((address if ":" in address else f"::ffff:{address}", port))
         except OSError as error:
             self._socket.close()
             raise HostError(

@@ -1,0 +1,108 @@
+"""`overflowd run`: collects, chooses, signs, sends; or, without --send, says what it would send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import click
+from prometheus_client import CollectorRegistry
+
+from jfe_cni.overflowd.cli.settings_options import given, options_of
+from jfe_cni.overflowd.collector import health
+from jfe_cni.overflowd.collector.service import Collector, Outbox, listen_address, opened
+from jfe_cni.overflowd.notices import keys
+from jfe_cni.overflowd.notices.notice import Notice, encode
+from jfe_cni.overflowd.settings import SETTINGS, Settings
+from jfe_cni.ratelock.structured_log import JsonFormatter, TextFormatter, fields
+
+LOGGER = "jfe_cni.overflowd"
+
+
+@click.command()
+@options_of(SETTINGS)
+def run(**flags: Any) -> None:
+    """Collect NetFlow, IPFIX and sFlow, and tell both ends of about one packet in a million, until SIGTERM.
+
+    Without --send nothing is sent: each notice is printed, a line of JSON, unsigned. With it, notices are kept in the
+    state until they are sent or accounted for, over restarts.
+    """
+    asyncio.run(_run(given(SETTINGS, flags)))
+
+
+class Printed:
+    """The outbox of a dry run."""
+
+    async def put(self, notices: Sequence[Notice]) -> None:
+        await asyncio.to_thread(self._print, [encode(notice).decode() for notice in notices])
+
+    @staticmethod
+    def _print(lines: Sequence[str]) -> None:
+        print("\n".join(lines), flush=True)
+
+
+async def _run(settings: Settings) -> None:
+    _configure_log(settings)
+    log, loop, stop = logging.getLogger(LOGGER), asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = CollectorRegistry()
+    async with _outbox(settings, registry) as outbox:
+        with opened(settings, outbox) as collector:
+            registry.register(collector.counts)
+            async with _health(settings, registry, collector, stop) as port:
+                log.info("collecting", extra=fields(ports=collector.ports, listen=port, send=False))
+                await collector.run(stop)
+    counts = collector.counts
+    log.info("stopped", extra=fields(datagrams=counts.datagrams.total(), notices=counts.notices.total()))
+
+
+@contextlib.asynccontextmanager
+async def _outbox(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[Outbox]:
+    yield Printed()
+
+
+@contextlib.asynccontextmanager
+async def _health(
+    settings: Settings, registry: CollectorRegistry, collector: Collector, stop: asyncio.Event
+) -> AsyncIterator[int | None]:
+    """Yields the port, where there is one."""
+    if not settings.listen:
+        yield None
+        return
+
+    def unready() -> str | None:
+        if stop.is_set():
+            return "stopping"
+        return None if collector.refused is None else collector.refused.message
+
+    app = health.application(registry, unready, _published(settings))
+    async with health.serving(app, listen_address(settings.listen)) as port:
+        yield port
+
+
+def _published(settings: Settings) -> Callable[[], Mapping[str, object]]:
+    """As they are in the file now: `overflowd keys rotate` changes it while this runs. None where there is no file."""
+
+    def published() -> Mapping[str, object]:
+        if not settings.key_file.exists():
+            return {"keys": []}
+        return keys.read_or_make(settings.key_file).published(int(time.time()))
+
+    return published
+
+
+def _configure_log(settings: Settings) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    for name, level in ((LOGGER, logging.INFO), ("aiohttp", logging.WARNING), ("asyncio", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False

@@ -1,0 +1,176 @@
+"""A collector: sockets and a thread that collects, put together from settings; and the event loop's side of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Protocol
+
+from jfe_cni.errors import JfeError, RequestError
+from jfe_cni.overflowd.collector.collect import Collecting, Stop
+from jfe_cni.overflowd.collector.counts import Counts
+from jfe_cni.overflowd.collector.exporters import Exporters
+from jfe_cni.overflowd.collector.settings import ANY, CollectorSettings
+from jfe_cni.overflowd.collector.udp import UdpSocket
+from jfe_cni.overflowd.decoders import Decoder, Limits
+from jfe_cni.overflowd.dropped import Drops
+from jfe_cni.overflowd.notices.notice import Notice, Reporter
+from jfe_cni.overflowd.selection.duplicates import Duplicates
+from jfe_cni.overflowd.selection.fan_in import FanIn
+from jfe_cni.overflowd.selection.interfaces import Interfaces, interface_of
+from jfe_cni.overflowd.selection.odds import DEFAULT, Draw
+from jfe_cni.overflowd.selection.prefixes import Prefixes
+from jfe_cni.overflowd.selection.routes import Routes, read_routes
+from jfe_cni.overflowd.selection.selector import Selector
+from jfe_cni.overflowd.selection.suspicion import ODDS, Site
+from jfe_cni.overflowd.tunnels import Tunnels
+from jfe_cni.ratelock.structured_log import fields
+
+# Seconds between tries to put what the outbox refuses for now: what comes waits in the sockets meanwhile.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+# Of the time that there is to stop, what reading the sockets empty may take; the rest is delivery's.
+_DRAINING = 0.25
+
+Network = IPv4Network | IPv6Network
+
+
+class Outbox(Protocol):
+    async def put(self, notices: Sequence[Notice]) -> None:
+        """Durable when it returns; the same again is the same. Raises JfeError: not now."""
+
+
+class Collector:
+    """Made by `opened`. `counts`: to be registered."""
+
+    def __init__(self, settings: CollectorSettings, sockets: Sequence[UdpSocket], outbox: Outbox) -> None:
+        drops = Drops()
+        decoder = Decoder(
+            Limits(settings.most_domains, settings.most_templates, settings.most_waiting),
+            Tunnels(networks(settings.tunnels, "--tunnels")),
+        )
+        allowed = None if not settings.exporters or ANY in settings.exporters else settings.exporters
+        self.counts = Counts(sockets, (drops, decoder.drops))
+        self.refused: JfeError | None = None
+        """Why the outbox takes nothing; None, it does."""
+        self._outbox = outbox
+        self._stop_timeout = settings.stop_timeout
+        self._log = logging.getLogger(__name__)
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._collecting = Collecting(
+            sockets,
+            Exporters(None if allowed is None else networks(allowed, "--exporters"), drops),
+            decoder,
+            selector_of(settings),
+            self.counts,
+            self._put,
+            settings.stop_timeout * _DRAINING,
+        )
+        self.ports = [each.port for each in sockets]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Collects until `stop`; what waits in the sockets then is taken still. Ends early where it is cancelled."""
+        with contextlib.closing(Stop()) as wake:
+            thread = asyncio.create_task(asyncio.to_thread(self._collecting.run, wake))
+            waiting = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait((thread, waiting), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+                self._stopping.set()
+                wake.set()
+                await thread
+
+    def _put(self, notices: Sequence[Notice]) -> None:
+        """From the collecting thread."""
+        asyncio.run_coroutine_threadsafe(self._put_until_taken(notices), self._loop).result()
+
+    async def _put_until_taken(self, notices: Sequence[Notice]) -> None:
+        pause, until = _FIRST_PAUSE, None
+        while True:
+            try:
+                await self._outbox.put(notices)
+            except JfeError as error:
+                self.counts.put_failures += 1
+                if self.refused is None:
+                    self._log.error("outbox refuses", extra=fields(reason=error.message, waiting=len(notices)))
+                self.refused = error
+            else:
+                self.refused = None
+                return
+            if self._stopping.is_set():
+                until = self._loop.time() + self._stop_timeout * _DRAINING if until is None else until
+                if self._loop.time() > until:
+                    self._give_up(notices)
+                    return
+                await asyncio.sleep(_FIRST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _give_up(self, notices: Sequence[Notice]) -> None:
+        """Accounts for each."""
+        self.counts.lost += len(notices)
+        for notice in notices:
+            flow = notice.flow
+            self._log.error("notice lost", extra=fields(nonce=notice.nonce, ends=[flow.source, flow.destination]))
+
+
+@contextlib.contextmanager
+def opened(settings: CollectorSettings, outbox: Outbox) -> Iterator[Collector]:
+    """Within an event loop. Raises RequestError: unfit settings; HostError: a port that is taken."""
+    addresses = [listen_address(each) for each in (*settings.netflow, *settings.ipfix, *settings.sflow)]
+    if not addresses:
+        raise RequestError("there is nothing to listen on", "name --netflow :2055, --ipfix :4739 or --sflow :6343")
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(contextlib.closing(UdpSocket(port, host, shared=settings.share_ports)))
+            for host, port in addresses
+        ]
+        yield Collector(settings, sockets, outbox)
+
+
+def selector_of(settings: CollectorSettings) -> Selector:
+    """Raises RequestError."""
+    seed = settings.seed or secrets.randbits(64)
+    site = Site(
+        own=Prefixes(networks(settings.inside, "--inside")),
+        external=Interfaces(interface_of(each) for each in settings.external),
+        transit=settings.transit,
+        routes=Routes() if settings.routes is None else read_routes(settings.routes),
+        reported=Prefixes(networks(settings.reported, "--reported")),
+        many=settings.fan_in,
+        odds={each: usual / DEFAULT * settings.odds for each, usual in ODDS.items()},
+    )
+    everywhere = settings.count_at == "everywhere"
+    duplicates = Duplicates(seed, int(settings.duplicate_window * 1_000_000)) if everywhere else None
+    return Selector(site, reporter_of(settings), Draw(settings.seed or None), FanIn(seed), duplicates)
+
+
+def reporter_of(settings: CollectorSettings) -> Reporter:
+    return Reporter(settings.contact, settings.organisation, settings.autonomous_system, settings.keys_url)
+
+
+def networks(texts: Sequence[str], flag: str) -> tuple[Network, ...]:
+    """Raises RequestError."""
+    try:
+        return tuple(ip_network(each) for each in texts)
+    except ValueError as error:
+        raise RequestError(f"{flag}: {error}", "write PREFIX/LENGTH, or an address") from error
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """`:2055`, `192.0.2.1:2055`, `[2001:db8::1]:2055`. Raises RequestError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "::"
+    try:
+        if not colon or not (port.isascii() and port.isdigit()) or int(port) >= 1 << 16:
+            raise ValueError
+        ip_network(host)
+    except ValueError as error:
+        raise RequestError(f"{text!r} is nothing to listen on", "write ADDRESS:PORT, or :PORT") from error
+    return host, int(port)
