@@ -49,6 +49,12 @@ sink = socket.socket(family(address), socket.SOCK_DGRAM); sink.bind((address, po
 while True:
     sink.recv(1000)
 """
+UDP_FROM_MANY_PORTS = """
+for number in range(ports):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x" * 100, (address, port))
+told("sent")
+"""
 PING = """
 echo = struct.pack("!BBHHH", 8, 0, 0xf7fd, 1, 1)
 icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP); icmp.settimeout(PATIENCE)
@@ -259,6 +265,25 @@ def test_a_flood_from_many_ports_that_ends_between_two_looks_is_told_whole(
     assert {flow.end for flow in told} == {EndReason.IDLE}
 
 
+def test_more_ends_than_the_socket_holds_are_noticed_and_what_it_held_is_told(
+    pod: Host, tracking: Host, unsent: Unsents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conntrack, "EVENTS_BUFFER", 16_384)
+    with reading(tracking, unsent) as source:
+        source.look()
+        lab.ready(tracking.python(UDP_SINK, address=tracking.ipv4, port=PORT))
+        forget_udp(tracking)
+        assert pod.run(UDP_FROM_MANY_PORTS, address=tracking.ipv4, port=PORT, ports=300) == "sent"
+        touch(tracking)
+        told = source.ended()
+        assert unsent[Unsent.OVERRUN] == 1
+        assert 0 < len(told) < 300
+        # It goes on.
+        assert pod.run(UDP_FROM_MANY_PORTS, address=tracking.ipv4, port=PORT, ports=3) == "sent"
+        touch(tracking)
+        lab.until(lambda: bool(source.ended()), "what ends later is told")
+
+
 def touch(host: Host) -> None:
     """Entries that are over end when somebody meets them."""
     dumped(host)
@@ -271,8 +296,8 @@ def test_tcp_is_told_of_unless_the_upgrader_tells_of_it(pod: Host, tracking: Hos
             if covered:
                 source.covered.add(ends(pod, tracking, source_port))
             lab.ready(tracking.python(TCP_SERVE, address=tracking.ipv4, port=PORT))
-            sending = {"address": tracking.ipv4, "port": PORT, "source": source_port, "size": 1_000_000}
-            assert pod.run(TCP_SEND, **sending) == "sent"
+            sent = pod.run(TCP_SEND, address=tracking.ipv4, port=PORT, source=source_port, size=1_000_000)
+            assert sent == "sent"
             flows = source.look()
         assert len(flows) == (0 if covered else 2)
         for flow in flows:

@@ -12,7 +12,7 @@ from struct import pack, unpack_from
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jfe_cni.agent.flows.flow import Direction, EndReason, Ends, Flow
+from jfe_cni.agent.flows.flow import Address, Direction, EndReason, Ends, Flow
 from jfe_cni.agent.flows.ipfix import LARGEST_MESSAGE, TEMPLATE_SECONDS, Encoder
 from jfe_cni.overflowd.datagrams import Datagram, address_of
 from jfe_cni.overflowd.decoders import Batch, Decoder
@@ -27,14 +27,18 @@ COUNTS = st.integers(1, 2**64 - 1)
 TIMES = st.integers(1, 2**43)
 
 
-def ends_of(addresses: st.SearchStrategy[IPv4Address] | st.SearchStrategy[IPv6Address]) -> st.SearchStrategy[Ends]:
+def ends_of(addresses: st.SearchStrategy[Address]) -> st.SearchStrategy[Ends]:
     return st.builds(Ends, addresses, PORTS, addresses, PORTS)
+
+
+def unlike_mapped(address: Address) -> bool:
+    """The decoder holds IPv4 addresses as mapped ones; and zeroes are no address."""
+    return isinstance(address, IPv6Address) and address.ipv4_mapped is None and int(address) != 0
 
 
 ENDS = st.one_of(
     ends_of(st.ip_addresses(v=4)),
-    # The decoder holds IPv4 addresses as mapped ones, so that those are told by an IPv4 template alone.
-    ends_of(st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None and int(address) != 0)),
+    ends_of(st.ip_addresses(v=6).filter(unlike_mapped)),
 )
 COVERED = st.builds(
     Flow, ENDS, st.just(6), COUNTS, COUNTS, TIMES, TIMES, st.sampled_from(EndReason), st.sampled_from(Direction), PORTS
@@ -112,7 +116,7 @@ def test_templates_come_first_then_by_the_clock_and_at_once_when_the_collector_i
 
     def has_templates(now: float) -> bool:
         messages = list(encoder.messages([flow(IPV4)], now))
-        return unpack_from("!H", messages[0].payload, 16)[0] == 2
+        return bool(unpack_from("!H", messages[0].payload, 16)[0] == 2)
 
     assert has_templates(NOW)
     assert not has_templates(NOW + TEMPLATE_SECONDS - 1)

@@ -77,7 +77,7 @@ class ConnectionFlows:
             if known is None:
                 return
         if report.dialled_from is not None:
-            leg = Ends(*_address(report.dialled_from), *_address(report.destination))
+            leg = Ends(*endpoint_of(report.dialled_from), *endpoint_of(report.destination))
             if leg not in known.legs:
                 self._name_leg(known, leg)
             if known.outbound:
@@ -132,7 +132,7 @@ class ConnectionFlows:
         if len(self._known) >= self._most_connections:
             self._unsent[Unsent.TOO_MANY_CONNECTIONS] += 1
             return None
-        source, destination = _address(report.source), _address(report.destination)
+        source, destination = endpoint_of(report.source), endpoint_of(report.destination)
         opening = report.phase == "open"
         # One that was there before: what it had carried then a former agent may have told.
         told = _NOTHING if opening or report.carried is None else report.carried
@@ -210,7 +210,7 @@ class ConnectionFlows:
             self._pending.append(flow)
 
 
-def _address(text: str) -> tuple[Address, int]:
+def endpoint_of(text: str) -> tuple[Address, int]:
     """Of `ADDRESS:PORT` or `[ADDRESS%SCOPE]:PORT`."""
     host, _, port = text.rpartition(":")
     address = ip_address(host.removeprefix("[").removesuffix("]").partition("%")[0])
