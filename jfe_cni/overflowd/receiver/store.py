@@ -116,7 +116,7 @@ class Store:
 
         def claim(connection: Connection) -> bool:
             statement = self._insert(schema.announced).values(flood=flood, at=at).on_conflict_do_nothing()
-            return connection.execute(statement).rowcount > 0
+            return connection.execute(statement.returning(schema.announced.c.flood)).first() is not None
 
         return await self._alone(claim)
 
@@ -146,7 +146,8 @@ class Store:
         # As another replica may have left them: a key that is no longer believed, what is no longer kept.
         if row["made"] <= forgotten.get((row["domain"], row["key"]), row["made"]):
             return False
-        return connection.execute(self._insert(schema.notices).values(row).on_conflict_do_nothing()).rowcount > 0
+        statement = self._insert(schema.notices).values(row).on_conflict_do_nothing()
+        return connection.execute(statement.returning(schema.notices.c.number)).first() is not None
 
     def _insert(self, table: Any) -> Any:
         return (postgresql.insert if self._replicated else sqlite.insert)(table)

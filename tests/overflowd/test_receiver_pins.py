@@ -1,0 +1,96 @@
+"""Whose keys are believed: where they may be published, and what of a change."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from joserfc.jwk import ECKey, OKPKey
+
+from jfe_cni.overflowd.notices import sealing
+from jfe_cni.overflowd.notices.keys import PUBLISHED, KeyRing, new_key
+from jfe_cni.overflowd.receiver.pins import MOST_KEYS, Keys, Pinning, Publisher, pinning, publisher, read_published
+
+
+def test_keys_are_published_at_the_well_known_place_of_a_domain() -> None:
+    assert publisher(f"https://carrier.example{PUBLISHED}") == Publisher("carrier.example")
+    assert publisher(f"https://Carrier.Example:443{PUBLISHED}") == Publisher("carrier.example")
+    assert publisher(f"https://a.xn--p1ai{PUBLISHED}") == Publisher("a.xn--p1ai")
+    assert publisher(f"https://carrier.example:8443{PUBLISHED}", frozenset({8443})) == Publisher(
+        "carrier.example", 8443
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        f"http://carrier.example{PUBLISHED}",
+        "https://carrier.example/delete?everything",
+        f"https://carrier.example{PUBLISHED}?x",
+        f"https://carrier.example{PUBLISHED}#x",
+        f"https://carrier.example/a/..{PUBLISHED}",
+        f"https://carrier.example:22{PUBLISHED}",
+        f"https://carrier.example:0x1bb{PUBLISHED}",
+        f"https://user@carrier.example{PUBLISHED}",
+        f"https://203.0.113.9{PUBLISHED}",
+        f"https://[2001:db8::1]{PUBLISHED}",
+        f"https://3405803785{PUBLISHED}",
+        f"https://1.2.3.0x4{PUBLISHED}",
+        f"https://localhost{PUBLISHED}",
+        f"https://carrier..example{PUBLISHED}",
+        f"https://carrier.example.{PUBLISHED}",
+        f"https://-carrier.example{PUBLISHED}",
+        f"https://caché.example{PUBLISHED}",
+        f"https://{'a' * 64}.example{PUBLISHED}",
+        f"https://carrier.example\\@evil.example{PUBLISHED}",
+        f"https://[{PUBLISHED}",
+    ],
+)
+def test_keys_are_fetched_from_nowhere_else(url: str) -> None:
+    assert publisher(url) is None
+
+
+def test_a_change_is_believed_beside_a_key_that_was_believed_before() -> None:
+    first, second, third = (_keys(new_key()) for _ in range(3))
+    assert pinning({}, first) is Pinning.FIRST
+    assert pinning(first, first) is Pinning.SAME
+    assert pinning(first, {**first, **second}) is Pinning.ROTATED
+    assert pinning({**first, **second}, second) is Pinning.ROTATED
+    assert pinning(first, third) is Pinning.CHANGED
+
+
+def test_what_a_key_ring_publishes_is_read_by_what_the_keys_are_and_not_by_what_they_are_called() -> None:
+    ring = KeyRing(new_key()).rotated(int(time.time()))
+    document = ring.published(int(time.time()))
+    document["keys"].append(sealing.published(sealing.new_key()))
+    for key in document["keys"]:
+        key["kid"] = "another"
+    expected = {ring.signing.thumbprint(), ring.former[0][0].thumbprint()}
+    found = read_published(json.dumps(document).encode())
+    assert found.keys() == expected
+    assert not any(key.is_private for key in found.values())
+
+
+def test_what_is_no_set_of_our_keys_has_none() -> None:
+    other = ECKey.generate_key("P-256").as_dict(private=False)
+    key = KeyRing(new_key()).published(0)["keys"][0]
+    for raw in (
+        b"",
+        b"[]",
+        b"{}",
+        b'{"keys": 5}',
+        b'{"keys": [5, null, {}]}',
+        b"[" * 20_000,
+        json.dumps({"keys": [{**other, "use": "sig"}]}).encode(),
+        json.dumps({"keys": [{**key, "use": "enc"}]}).encode(),
+        json.dumps({"keys": [{**key, "x": "!!"}]}).encode(),
+        json.dumps({"keys": [key] * (MOST_KEYS + 1)}).encode(),
+    ):
+        assert read_published(raw) == {}
+    assert read_published(json.dumps({"keys": [key] * MOST_KEYS}).encode())
+
+
+def _keys(key: OKPKey) -> Keys:
+    return {key.thumbprint(): key}
