@@ -86,7 +86,7 @@ def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Publisher:
     def url(self) -> str:
         return f"https://{self.domain}:{self.port}{PUBLISHED}"
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != PUBLISHED:
             self.others.append(request.path)
             raise web.HTTPNotFound

@@ -85,7 +85,10 @@ def test_what_another_key_has_signed_in_its_name_is_not_believed() -> None:
 
 def test_a_key_speaks_for_its_own_domain_alone() -> None:
     """Another reporter's, that is believed as well, says that it is the carrier."""
-    both = {"carrier.example": {KEY.thumbprint(): KEY}, "evil.example": {STRANGER.thumbprint(): STRANGER}}
+    both: dict[str, Keys] = {
+        "carrier.example": {KEY.thumbprint(): KEY},
+        "evil.example": {STRANGER.thumbprint(): STRANGER},
+    }
     asked = intake(pinned=both)
     assert isinstance(asked.decide(signed(key=STRANGER), HERE, NOW), Challenged)
     own = replace(NOTICE, reporter=replace(NOTICE.reporter, keys=NOTICE.reporter.keys.replace("carrier", "evil")))

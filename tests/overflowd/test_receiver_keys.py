@@ -104,7 +104,7 @@ async def test_a_name_that_points_elsewhere_once_it_was_looked_at_leads_nowhere_
 
 
 async def test_a_redirect_is_not_followed(trusted: Authority, publisher: Publisher) -> None:
-    async def elsewhere(_request: web.Request) -> web.StreamResponse:
+    async def elsewhere(_request: web.BaseRequest) -> web.StreamResponse:
         raise web.HTTPFound("/secret")
 
     publisher.answer = elsewhere
@@ -124,7 +124,7 @@ async def test_a_certificate_of_another_domain_or_of_an_unknown_authority_is_not
 async def test_no_more_is_read_than_may_be(trusted: Authority, publisher: Publisher) -> None:
     sent = 0
 
-    async def endless(request: web.Request) -> web.StreamResponse:
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
         nonlocal sent
         answer = web.StreamResponse()
         await answer.prepare(request)
@@ -148,7 +148,7 @@ async def test_who_sends_little_is_no_reason_not_to_ask_for_another(trusted: Aut
 
 
 async def test_a_domain_that_had_no_keys_is_left_alone_for_a_while(trusted: Authority, publisher: Publisher) -> None:
-    async def none(_request: web.Request) -> web.StreamResponse:
+    async def none(_request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response({"keys": []})
 
     publisher.answer, clock = none, Time()
@@ -177,7 +177,7 @@ async def test_all_who_wait_for_one_domain_wait_for_one_answer(trusted: Authorit
 
 
 async def test_a_server_that_says_no_or_nothing_has_no_keys(trusted: Authority, publisher: Publisher) -> None:
-    async def refusal(_request: web.Request) -> web.StreamResponse:
+    async def refusal(_request: web.BaseRequest) -> web.StreamResponse:
         raise web.HTTPForbidden
 
     publisher.answer = refusal

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from jfe_cni.overflowd.receiver.serving import host_and_port, server_tls, servin
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.store import Store, open_store
 from jfe_cni.overflowd.receiver.udp import UdpIntake
-from jfe_cni.overflowd.receiver.webhooks import Webhooks
+from jfe_cni.overflowd.receiver.webhooks import BACKOFF, Webhooks
 
 _MINUTE: Microseconds = 60 * 1_000_000
 _DAY: Microseconds = 86_400 * 1_000_000
@@ -62,9 +62,12 @@ def wall_clock() -> Microseconds:
 
 @contextlib.asynccontextmanager
 async def receiving(
-    settings: ReceiverSettings, clock: Clock = wall_clock, resolving: Resolve = key_fetching.resolve
+    settings: ReceiverSettings,
+    clock: Clock = wall_clock,
+    resolving: Resolve = key_fetching.resolve,
+    backoff: Sequence[float] = BACKOFF,
 ) -> AsyncIterator[Receiver]:
-    """Takes in within; what came is kept, and answered, on the way out. Raises JfeError."""
+    """Takes in within; what came is kept, and answered, on the way out. `backoff`: of webhooks. Raises JfeError."""
     keys = own_keys.read_or_make(settings.keys)
     secret, roots = _secret(settings.webhook_secret), _roots(settings.key_roots)
     metrics, stopping = Metrics(), asyncio.Event()
@@ -73,7 +76,7 @@ async def receiving(
         stack.push_async_callback(store.close)
         for domain in settings.repin:
             await store.unpin(domain)
-        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock)
+        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock, backoff)
         await stack.enter_async_context(_running(webhooks.run()))
         following = Following(store, clock, webhooks.tell)
         await following.catch_up()

@@ -1,0 +1,439 @@
+"""The receiver as a whole: over real sockets, with a real publisher of keys, on real stores."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hmac
+import json
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+from joserfc.jwk import OKPKey
+
+from jfe_cni.errors import HostError, RequestError
+from jfe_cni.overflowd.notices import messages, optout, sealing
+from jfe_cni.overflowd.notices.keys import PUBLISHED, KeyRing, new_key
+from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE, Challenge, OptOut, Sent, Taken, digest
+from jfe_cni.overflowd.notices.notice import Notice, encode
+from jfe_cni.overflowd.notices.signing import TYPE
+from jfe_cni.overflowd.receiver.api.intake import MEDIA_TYPE, NOTICES
+from jfe_cni.overflowd.receiver.api.problems import REASONS, TAG, not_taken
+from jfe_cni.overflowd.receiver.service import Receiver
+from jfe_cni.overflowd.receiver.settings import ReceiverSettings
+from jfe_cni.overflowd.receiver.webhooks import SIGNATURE
+from tests.overflowd.receiving import (
+    DEADLINE,
+    Authority,
+    Publisher,
+    Sender,
+    authority,
+    laboratory,
+    publishing,
+    started,
+    until,
+)
+
+HOUR = 3_600_000_000
+
+
+@pytest.fixture
+def trusted(tmp_path: Path) -> Authority:
+    return authority(tmp_path)
+
+
+@pytest.fixture
+async def publisher(trusted: Authority) -> AsyncIterator[Publisher]:
+    async with publishing(trusted) as found:
+        yield found
+
+
+@pytest.fixture
+def settings(tmp_path: Path, trusted: Authority, publisher: Publisher) -> ReceiverSettings:
+    return laboratory(tmp_path, trusted, publisher)
+
+
+@pytest.fixture
+async def receiver(settings: ReceiverSettings) -> AsyncIterator[Receiver]:
+    async with started(settings) as found:
+        yield found
+
+
+def client(url: str, **options: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE, **options)
+
+
+async def post(url: str, signed: bytes, **options: Any) -> httpx.Response:
+    async with client(url, **options) as http:
+        return await http.post(NOTICES, content=signed, headers={"content-type": MEDIA_TYPE})
+
+
+async def metric(receiver: Receiver, name: str, outcome: str) -> float:
+    async with client(receiver.page) as http:
+        text = (await http.get("/metrics")).text
+    wanted = f'overflowd_receiver_{name}_total{{outcome="{outcome}"}} '
+    return sum(float(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted))
+
+
+async def notices(receiver: Receiver) -> list[dict[str, Any]]:
+    async with client(receiver.page) as http:
+        found: list[dict[str, Any]] = (await http.get("/api/notices")).json()["notices"]
+        return found
+
+
+async def test_a_reporter_that_shows_where_it_is_is_heard_and_then_known(
+    receiver: Receiver, publisher: Publisher
+) -> None:
+    first, second = publisher.signed(), publisher.signed()
+    with Sender(receiver.udp) as sender:
+        assert await sender.introduce(first) == Taken(digest(first))
+        assert await sender.ask(second) == Taken(digest(second)), "by its key alone"
+        assert await sender.ask(second) == Taken(digest(second)), "its answer was lost, perhaps"
+    assert publisher.asked == 1
+    assert len(await notices(receiver)) == 2
+    assert await metric(receiver, "notices", "replayed") == 1
+
+
+async def test_whoever_sends_in_anothers_name_has_nothing_fetched(receiver: Receiver, publisher: Publisher) -> None:
+    """Who is not at an address does not see what is sent there: it can guess, or use what it got for its own."""
+    signed = publisher.signed()
+    with Sender(receiver.udp) as spoofer, Sender(receiver.udp) as own:
+        challenge = await own.ask(signed)
+        assert isinstance(challenge, Challenge)
+        for cookie in ("A" * 24, challenge.cookie):
+            assert isinstance(await spoofer.ask(messages.encode(Sent(signed, cookie))), Challenge)
+        for _ in range(50):
+            assert isinstance(await spoofer.ask(publisher.signed(new_key())), Challenge)
+    assert publisher.asked == 0
+    assert await notices(receiver) == []
+
+
+async def test_no_answer_is_larger_than_what_it_answers(receiver: Receiver, publisher: Publisher) -> None:
+    signed = publisher.signed()
+    with Sender(receiver.udp) as sender:
+        sender.send(signed)
+        challenge = await sender.hear()
+        echo = messages.encode(Sent(signed, challenge.split()[2].decode()))
+        sender.send(echo)
+        thanks = await sender.hear()
+        assert len(challenge) < len(signed)
+        assert len(thanks) < len(echo)
+        # What is no notice has no answer at all: the next answer is the next notice's.
+        for garbage in (b"", b"x", b"." * 40, b"overflowd1 taken " + b"A" * 22, bytes(60_000), b"a.b.c"):
+            sender.send(garbage)
+        assert await sender.ask(signed) == Taken(digest(signed))
+
+
+async def test_no_more_is_fetched_than_came(receiver: Receiver, publisher: Publisher) -> None:
+    async def large(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({**publisher.ring.published(0), "more": "x" * 8_000})
+
+    publisher.answer = large
+    with Sender(receiver.udp) as sender:
+        signed = publisher.signed()
+        challenge = await sender.ask(signed)
+        assert isinstance(challenge, Challenge)
+        sender.send(messages.encode(Sent(signed, challenge.cookie)))
+        await until(lambda: metric(receiver, "key_fetches", "too-large"))
+    assert publisher.asked == 1
+    assert await metric(receiver, "notices", "no-key") == 1
+
+
+async def test_what_was_taken_is_a_replay_after_a_restart(settings: ReceiverSettings, publisher: Publisher) -> None:
+    signed = publisher.signed()
+    async with started(settings) as receiver:
+        assert (await post(receiver.http, signed)).status_code == 200
+    async with started(settings) as receiver:
+        again = await post(receiver.http, signed)
+        assert again.content == messages.encode(Taken(digest(signed))), "it has it: nothing more is to be tried"
+        assert await metric(receiver, "notices", "replayed") == 1
+        assert len(await notices(receiver)) == 1
+    assert publisher.asked == 1, "its key was kept as well"
+
+
+@pytest.mark.parametrize(
+    ("forged", "status", "reason"),
+    [
+        (lambda p: _without_algorithm(p.ring.signing, p.notice()), 400, "wrong-algorithm"),
+        (lambda p: p.signed()[:-20] + b"A" * 20, 403, "wrong-signature"),
+        (lambda p: p.signed(new_key()), 503, "no-key"),
+        (lambda p: p.signed(made=time.time_ns() // 1_000 - 25 * HOUR), 422, "too-old"),
+        (lambda p: p.signed(made=time.time_ns() // 1_000 + 3 * HOUR), 422, "from-the-future"),
+        (lambda p: b"garbage", 400, "no-message"),
+        (lambda p: b"a.b.c", 400, "no-jws"),
+        (lambda p: sealing.seal(p.signed(), _public(sealing.new_key())), 403, "unknown-key"),
+    ],
+)
+async def test_what_is_not_in_order_is_refused_with_its_reason(
+    receiver: Receiver, publisher: Publisher, forged: Callable[[Publisher], bytes], status: int, reason: str
+) -> None:
+    assert (await post(receiver.http, publisher.signed())).status_code == 200
+    answer = await post(receiver.http, forged(publisher))
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, answer.json()["type"]) == (status, TAG + reason)
+    assert await metric(receiver, "notices", reason) == 1
+    assert len(await notices(receiver)) == 1
+
+
+@pytest.mark.parametrize("off", [-HOUR, HOUR])
+async def test_a_clock_an_hour_off_is_heard(receiver: Receiver, publisher: Publisher, off: int) -> None:
+    assert (await post(receiver.http, publisher.signed(made=time.time_ns() // 1_000 + off))).status_code == 200
+
+
+async def test_a_body_of_10_mb_is_refused_unread(receiver: Receiver) -> None:
+    host, port = receiver.http.removeprefix("http://").split(":")
+    head = f"POST {NOTICES} HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\n"
+    # Its length is told: the answer comes before a byte of it.
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{head}Content-Length: 10000000\r\n\r\n".encode())
+    async with asyncio.timeout(DEADLINE):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        await reader.read()
+    writer.close()
+    # It isn't: no more is taken than a notice may have, and what was being sent is cut off.
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+    with contextlib.suppress(ConnectionError):
+        for _ in range(10_000_000 // 1_000):
+            writer.write(b"3e8\r\n" + bytes(1_000) + b"\r\n")
+            await writer.drain()
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.read()
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 413 ")
+    writer.close()
+    too_large = await post(receiver.http, bytes(LARGEST_MESSAGE + 1))
+    assert (too_large.status_code, too_large.json()["type"]) == (413, TAG + "body-too-large")
+
+
+async def test_what_is_asked_otherwise_is_a_problem_of_its_own(receiver: Receiver, publisher: Publisher) -> None:
+    async with client(receiver.http) as http:
+        wrong_type = await http.post(NOTICES, content=publisher.signed(), headers={"content-type": "text/plain"})
+        assert (wrong_type.status_code, wrong_type.json()["type"]) == (415, TAG + "unsupported-media-type")
+        assert (await http.get(NOTICES)).status_code == 405
+        for hidden in ("/", "/metrics", "/api/notices", "/api/floods", "/events", "/docs"):
+            found = await http.get(hidden)
+            assert (found.status_code, found.json()["type"]) == (404, TAG + "no-such-resource"), "not for everybody"
+    async with client(receiver.page) as http:
+        assert (await http.get("/api/notices", params={"most": 5_000})).json()["type"] == TAG + "unfit"
+    assert {not_taken(each).status // 100 for each in REASONS} == {4, 5}
+
+
+async def test_one_network_may_not_send_without_end(tmp_path: Path, trusted: Authority, publisher: Publisher) -> None:
+    settings = laboratory(tmp_path, trusted, publisher, source_notices=3)
+    async with started(settings) as receiver:
+        found = [(await post(receiver.http, b"garbage")).status_code for _ in range(5)]
+        assert found == [400, 400, 400, 429, 429]
+        assert await metric(receiver, "notices", "too-many") == 2
+
+
+async def test_a_notice_can_be_sealed_to_the_key_that_is_published(receiver: Receiver, publisher: Publisher) -> None:
+    async with client(receiver.http) as http:
+        answer = await http.get(PUBLISHED)
+    assert answer.headers["content-type"] == "application/jwk-set+json"
+    published = answer.json()
+    assert {(each["use"], each["crv"]) for each in published["keys"]} == {("sig", "Ed25519"), ("enc", "X25519")}
+    assert not any("d" in each for each in published["keys"])
+    key = sealing.encryption_key(published)
+    assert key is not None
+    sealed = sealing.seal(publisher.signed(), key)
+    with Sender(receiver.udp) as sender:
+        assert await sender.introduce(sealed) == Taken(digest(sealed))
+    assert len(await notices(receiver)) == 1
+
+
+async def test_a_key_that_is_rotated_beside_the_former_is_believed(receiver: Receiver, publisher: Publisher) -> None:
+    assert (await post(receiver.http, publisher.signed())).status_code == 200
+    publisher.ring = publisher.ring.rotated(int(time.time()))
+    assert (await post(receiver.http, publisher.signed())).status_code == 200
+    assert await metric(receiver, "pins", "rotated") == 1
+
+
+async def test_a_key_that_replaces_all_others_is_warned_of_until_a_person_says_yes(
+    tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    settings = laboratory(tmp_path, trusted, publisher)
+    async with started(settings) as receiver:
+        assert (await post(receiver.http, publisher.signed())).status_code == 200
+        former, publisher.ring = publisher.ring, KeyRing(new_key())
+        refused = await post(receiver.http, publisher.signed())
+        assert (refused.status_code, refused.json()["type"]) == (403, TAG + "key-changed")
+        assert await metric(receiver, "pins", "changed") == 1
+        async with client(receiver.page) as http:
+            assert publisher.ring.signing.thumbprint() in (await http.get("/")).text
+            (change,) = (await http.get("/api/floods")).json()["changed-keys"]
+            assert change == {"domain": publisher.domain, "keys": [publisher.ring.signing.thumbprint()]}
+        assert (await post(receiver.http, publisher.signed(former.signing))).status_code == 200
+    repinned = laboratory(tmp_path, trusted, publisher, repin=(publisher.domain,))
+    async with started(repinned) as receiver:
+        assert (await post(receiver.http, publisher.signed())).status_code == 200
+        async with client(receiver.page) as http:
+            assert "Changed keys" not in (await http.get("/")).text
+
+
+async def test_whoever_wants_no_more_says_so_by_its_key(
+    tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    async with started(laboratory(tmp_path, trusted, publisher, opt_out=True)) as receiver:
+        signed = publisher.signed()
+        with Sender(receiver.udp) as sender:
+            answer = await sender.introduce(signed)
+        assert isinstance(answer, OptOut)
+        asked = optout.asked(answer.signed, digest(signed))
+        assert isinstance(asked, optout.OptOutAsked)
+        async with client(receiver.http) as http:
+            assert asked.key in {each["kid"] for each in (await http.get(PUBLISHED)).json()["keys"]}
+
+
+async def test_by_https_it_is_the_same(tmp_path: Path, trusted: Authority, publisher: Publisher) -> None:
+    certificate, key = trusted.issue("receiver.example")
+    given = {"https": "127.0.0.1:0", "tls_certificate": certificate, "tls_key": key}
+    async with started(laboratory(tmp_path, trusted, publisher, **given)) as receiver:
+        # TLS to a bare address proves nothing, and a sender does not ask it to.
+        careless = ssl.create_default_context()
+        careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+        assert (await post(receiver.https, publisher.signed(), verify=careless)).status_code == 200
+
+
+async def test_behind_a_proxy_its_word_of_the_address_is_taken_and_nobody_elses(
+    tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    async def refused(receiver: Receiver) -> int:
+        async with client(receiver.http) as http:
+            found = [
+                await http.post(
+                    NOTICES, content=b"x", headers={"content-type": MEDIA_TYPE, "x-forwarded-for": f"192.0.{n}.1"}
+                )
+                for n in range(3)
+            ]
+        return sum(each.status_code == 429 for each in found)
+
+    async with started(laboratory(tmp_path, trusted, publisher, source_notices=1)) as receiver:
+        assert await refused(receiver) == 2
+    trusting = laboratory(tmp_path, trusted, publisher, source_notices=1, proxies=("127.0.0.1",))
+    async with started(trusting) as receiver:
+        assert await refused(receiver) == 0
+
+
+async def test_events_come_as_notices_do_and_go_on_where_they_ended(receiver: Receiver, publisher: Publisher) -> None:
+    async with client(receiver.page) as http, http.stream("GET", "/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.aiter_lines()
+        assert await anext(lines) == ": hello"
+        assert (await post(receiver.http, publisher.signed())).status_code == 200
+        async with asyncio.timeout(DEADLINE):
+            first = await _event(lines)
+    for _ in range(2):
+        assert (await post(receiver.http, publisher.signed())).status_code == 200
+    resumed = {"last-event-id": str(first["number"])}
+    async with client(receiver.page) as http, http.stream("GET", "/events", headers=resumed) as stream:
+        lines = stream.aiter_lines()
+        async with asyncio.timeout(DEADLINE):
+            numbers = [(await _event(lines))["number"] for _ in range(2)]
+    assert numbers == sorted(each["number"] for each in await notices(receiver))[1:]
+
+
+async def test_who_reads_events_does_not_hold_up_the_end(settings: ReceiverSettings) -> None:
+    async with contextlib.AsyncExitStack() as reading, asyncio.timeout(DEADLINE), started(settings) as receiver:
+        http = await reading.enter_async_context(client(receiver.page))
+        stream = await reading.enter_async_context(http.stream("GET", "/events"))
+        assert await anext(stream.aiter_lines()) == ": hello"
+
+
+async def test_a_new_flood_is_told_to_webhooks_once_signed_and_again_where_it_failed(
+    tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef\n")
+    came: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    refusals = 2
+
+    async def hook(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal refusals
+        body = await request.read()
+        if refusals:
+            refusals -= 1
+            raise web.HTTPServiceUnavailable
+        await came.put((request.headers[SIGNATURE], body))
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(hook))
+    await runner.setup()
+    bound = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, bound).start()
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+    settings = laboratory(tmp_path, trusted, publisher, webhooks=(url,), webhook_secret=secret)
+    try:
+        for _ in range(2):
+            async with started(settings, backoff=(0.01, 0.01, 0.01)) as receiver:
+                for _ in range(3):
+                    assert (await post(receiver.http, publisher.signed())).status_code == 200
+                if came.empty():
+                    await until(lambda: metric(receiver, "webhooks", "told"))
+                    assert await metric(receiver, "webhooks", "tried-again") == 2
+        assert came.qsize() == 1, "one flood, whatever comes of it, over a restart"
+        signature, body = came.get_nowait()
+        at, code = (part.partition("=")[2] for part in signature.split(","))
+        assert code == hmac.digest(b"0123456789abcdef", at.encode() + b"." + body, "sha256").hex()
+        told = json.loads(body)
+        assert (told["event"], told["target"], told["reporters"][0]["domain"]) == (
+            "flood",
+            "203.0.113.9",
+            publisher.domain,
+        )
+    finally:
+        await runner.cleanup()
+
+
+async def test_health_is_told_and_what_came_is_counted(receiver: Receiver, publisher: Publisher) -> None:
+    assert (await post(receiver.http, publisher.signed())).status_code == 200
+    async with client(receiver.page) as http:
+        assert [(await http.get(path)).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+        await until(lambda: _floods(http))
+        text = (await http.get("/metrics")).text
+    assert 'overflowd_receiver_notices_total{outcome="taken"} 1.0' in text
+    assert "overflowd_receiver_floods 1.0" in text
+
+
+async def test_a_port_that_is_taken_is_said_to_be(
+    tmp_path: Path, trusted: Authority, publisher: Publisher, receiver: Receiver
+) -> None:
+    elsewhere = {"store": f"sqlite:///{tmp_path}/another.db"}
+    with pytest.raises(HostError, match=f"UDP port {receiver.udp}"):
+        async with started(laboratory(tmp_path, trusted, publisher, udp=f"127.0.0.1:{receiver.udp}", **elsewhere)):
+            pass
+    http = receiver.http.removeprefix("http://")
+    with pytest.raises(RequestError, match="can't be listened on"):
+        async with started(laboratory(tmp_path, trusted, publisher, http=http, **elsewhere)):
+            pass
+
+
+async def _floods(http: httpx.AsyncClient) -> Any:
+    return (await http.get("/api/floods")).json()["floods"]
+
+
+async def _event(lines: AsyncIterator[str]) -> dict[str, Any]:
+    async for line in lines:
+        if line.startswith("data: "):
+            found: dict[str, Any] = json.loads(line.removeprefix("data: "))
+            return found
+    raise AssertionError("the stream has ended")
+
+
+def _without_algorithm(key: OKPKey, notice: Notice) -> bytes:
+    header = {"alg": "none", "kid": key.thumbprint(), "typ": TYPE}
+    parts = (json.dumps(header).encode(), encode(notice), b"")
+    return b".".join(base64.urlsafe_b64encode(each).rstrip(b"=") for each in parts)
+
+
+def _public(key: OKPKey) -> OKPKey:
+    return OKPKey.import_key(key.as_dict(private=False))

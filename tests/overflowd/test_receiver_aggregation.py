@@ -1,0 +1,138 @@
+"""Of many notices, who floods whom."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+from jfe_cni.overflowd.notices.notice import Class, End, Notice
+from jfe_cni.overflowd.receiver.aggregation import (
+    MINUTE,
+    MOST_PER_NOTICE,
+    MOST_REPORTERS,
+    MOST_SOURCES,
+    QUIET,
+    Floods,
+    Side,
+    Spoofed,
+    Timeline,
+)
+from jfe_cni.overflowd.receiver.views import flood_view
+from tests.overflowd.test_notices import NOTICE
+
+NOW = NOTICE.made
+SOURCE = ip_address("198.51.100.1")
+
+
+def told(classified: Class = Class.FAN_IN, odds: float = 1e-5, to: End = End.DESTINATION, **flow: Any) -> Notice:
+    return replace(NOTICE, classified=classified, odds=odds, to=to, flow=replace(NOTICE.flow, **flow))
+
+
+def take(floods: Floods, *notices: tuple[str, Notice], at: int = NOW) -> None:
+    for number, (domain, notice) in enumerate(notices, 1):
+        floods.take(number, at, domain, notice)
+
+
+def test_a_flood_is_what_goes_to_one_address_of_one_service() -> None:
+    floods = Floods()
+    take(
+        floods,
+        *(("a.example", told(source=ip_address(f"198.51.{n}.9"), destination_port=1_024 + n)) for n in range(40)),
+        ("a.example", told(destination=ip_address("203.0.113.10"))),
+        ("a.example", told(protocol=6, source_port=40_000, destination_port=443)),
+        ("a.example", told(protocol=1, source_port=0, destination_port=0)),
+    )
+    found = {(each.name.target, each.name.protocol, each.name.side, each.name.port): each for each in floods}
+    assert found.keys() == {
+        ("203.0.113.9", 17, Side.FROM, 53),
+        ("203.0.113.10", 17, Side.FROM, 53),
+        ("203.0.113.9", 6, Side.TO, 443),
+        ("203.0.113.9", 1, Side.NONE, 0),
+    }
+    reflected = found["203.0.113.9", 17, Side.FROM, 53]
+    assert (reflected.whole.notices, len(reflected.sources)) == (40, 40)
+
+
+def test_packets_are_estimated_by_the_network_that_tells_of_most() -> None:
+    floods = Floods()
+    take(floods, *[("a.example", told(odds=1e-5))] * 3, *[("b.example", told(odds=1e-6))] * 2)
+    (flood,) = floods
+    assert flood.whole.estimate == 2_000_000, "not 2,300,000: these may be the same packets"
+
+
+def test_odds_that_nobody_has_in_earnest_make_no_more_than_a_bound() -> None:
+    for odds in (5e-324, 1e-300, 1e-9):
+        floods = Floods()
+        take(floods, ("a.example", told(odds=odds)))
+        (flood,) = floods
+        assert flood.whole.estimate == MOST_PER_NOTICE
+        json.dumps(flood_view(flood), allow_nan=False)
+
+
+def test_a_source_is_certainly_spoofed_where_two_networks_find_it_so() -> None:
+    floods = Floods()
+    spoofed = told(Class.SPOOFED_SOURCE)
+    take(floods, ("a.example", spoofed), ("a.example", spoofed), ("b.example", told()))
+    (flood,) = floods
+    assert (flood.spoofed, flood.certainly_spoofed) == (Spoofed.SUSPECTED, 0), "one network, however often"
+
+    take(floods, ("b.example", told(Class.SPOOFED_SOURCE, source=ip_address("198.51.100.2"))))
+    assert flood.spoofed is Spoofed.SUSPECTED, "each of them another source, though of one prefix"
+
+    take(floods, ("b.example", spoofed))
+    assert (flood.spoofed, flood.certainly_spoofed) == (Spoofed.CERTAIN, 1)
+    assert flood.addresses[SOURCE].unforged == {"b.example"}
+
+
+def test_who_is_forged_hears_by_whom_it_is_seen() -> None:
+    floods = Floods()
+    for number in range(3):
+        victim = ip_address(f"203.0.{number}.9")
+        for domain in ("a.example", "b.example"):
+            take(floods, (domain, told(Class.SPOOFED_SOURCE, to=End.SOURCE, destination=victim)))
+    (flood,) = floods
+    assert (flood.name.told, flood.name.target) == (End.SOURCE, str(SOURCE))
+    assert (flood.spoofed, flood.certainly_spoofed) == (Spoofed.CERTAIN, 1)
+    assert flood.sources.keys() == {f"203.0.{number}.0/24" for number in range(3)}
+    assert flood.addresses[SOURCE].forged == {"a.example", "b.example"}
+
+
+def test_after_a_quiet_time_it_is_another_flood() -> None:
+    floods = Floods()
+    first = floods.take(1, NOW, "a.example", told())
+    assert first is not None
+    assert floods.take(2, NOW + QUIET, "a.example", told()) is None
+    second = floods.take(3, NOW + 2 * QUIET + 1, "a.example", told())
+    assert second is not None
+    assert second.identity != first.identity
+    assert (second.since, second.whole.notices) == (NOW + 2 * QUIET + 1, 1)
+    assert list(floods) == [second]
+
+
+def test_whatever_comes_no_more_is_remembered_than_may_be() -> None:
+    floods = Floods(most=3)
+    for number in range(20):
+        take(floods, ("a.example", told(destination=ip_address(f"203.0.113.{number}"))))
+    assert [each.name.target for each in floods] == ["203.0.113.19", "203.0.113.18", "203.0.113.17"]
+
+    floods = Floods()
+    for number in range(5 * MOST_SOURCES):
+        take(floods, (f"{number}.example", told(source=ip_address(0x0A000000 + number * 256))))
+    (flood,) = floods
+    assert (len(flood.sources), flood.others) == (MOST_SOURCES, 4 * MOST_SOURCES)
+    assert len(flood.addresses) == 4 * MOST_SOURCES
+    assert len(flood.organisations) == len(flood.whole.packets) == MOST_REPORTERS
+    assert flood.whole.notices == 5 * MOST_SOURCES
+
+
+def test_the_timeline_has_each_minute_and_its_classes() -> None:
+    timeline, start = Timeline(minutes=3), NOW // MINUTE * MINUTE
+    for minute in range(5):
+        for _ in range(minute):
+            timeline.take(start + minute * MINUTE + 7, Class.FAN_IN)
+    timeline.take(start + 4 * MINUTE, Class.REPORTED)
+    found = timeline.until(start + 5 * MINUTE)
+    assert [at for at, _ in found] == [start + minute * MINUTE for minute in (3, 4, 5)]
+    assert [dict(counts) for _, counts in found] == [{Class.FAN_IN: 3}, {Class.FAN_IN: 4, Class.REPORTED: 1}, {}]
