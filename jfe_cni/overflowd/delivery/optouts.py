@@ -1,0 +1,125 @@
+"""Who is not told any more: those that asked, and, for a while, those that the network says can't be reached. In the
+database, so that every collector knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_network
+
+from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from jfe_cni.overflowd.datagrams import Address, Microseconds
+from jfe_cni.overflowd.delivery.answers import OptOutHeard
+from jfe_cni.overflowd.delivery.database import Database, now
+from jfe_cni.overflowd.delivery.destinations import Network
+from jfe_cni.overflowd.delivery.schema import left_alone
+from jfe_cni.overflowd.notices.optout import WIDEST
+
+UNREACHABLE_FOR: Microseconds = 86_400 * 1_000_000
+"""A day: of a filter that is there for good a second try a day is no burden, and of a host that was down it is soon."""
+
+_SECOND = 1_000_000
+
+
+class Cause(StrEnum):
+    ASKED = "asked"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """`until`: None, until it is lifted by hand. `key`: the thumbprint of the one that asked."""
+
+    network: Network
+    cause: Cause
+    since: Microseconds
+    until: Microseconds | None
+    key: str | None
+
+
+class LeavingAlone:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def cause(self, address: Address) -> Cause | None:
+        """None: it may be told. Raises StoreError."""
+        longest = 32 if address.version == 4 else 128
+        of = [str(ip_network((address, size), strict=False)) for size in range(WIDEST[address.version], longest + 1)]
+
+        def work(connection: Connection) -> set[str]:
+            holds = or_(left_alone.c.until.is_(None), left_alone.c.until > now(connection))
+            wanted = select(left_alone.c.cause).where(left_alone.c.network.in_(of), holds)
+            return set(connection.execute(wanted).scalars())
+
+        found = await self._database.run(work)
+        return next((each for each in Cause if each in found), None)
+
+    async def ask(self, address: Address, heard: OptOutHeard) -> None:
+        """Remembers what was asked for from there; the last word holds."""
+        asked = heard.asked
+        until = None if asked.until is None else asked.until * _SECOND
+        await self._put(asked.network(address), Cause.ASKED, until, asked.key, heard.signed)
+
+    async def give_up(self, address: Address) -> None:
+        """It can't be reached."""
+        network = ip_network(address)
+
+        def work(connection: Connection) -> None:
+            _replace(connection, network, Cause.UNREACHABLE, now(connection) + UNREACHABLE_FOR, None, None)
+
+        await self._database.run(work)
+
+    async def lift(self, network: Network) -> bool:
+        """By hand: it is told again. Whether it was left alone."""
+        these = left_alone.c.network == str(network)
+        return await self._database.run(lambda each: each.execute(delete(left_alone).where(these)).rowcount > 0)
+
+    async def all(self) -> list[LeftAlone]:
+        """Those that are left alone now, the last first."""
+
+        def work(connection: Connection) -> list[LeftAlone]:
+            holds = or_(left_alone.c.until.is_(None), left_alone.c.until > now(connection))
+            rows = connection.execute(select(left_alone).where(holds).order_by(left_alone.c.since.desc()))
+            return [LeftAlone(ip_network(row.network), Cause(row.cause), row.since, row.until, row.key) for row in rows]
+
+        return await self._database.run(work)
+
+    async def keep_up(self) -> None:
+        """Forgets those whose time is over."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(left_alone).where(left_alone.c.until <= now(connection)))
+
+        await self._database.run(work)
+
+    async def _put(
+        self, network: Network, cause: Cause, until: Microseconds | None, key: str | None, signed: bytes | None
+    ) -> None:
+        await self._database.run(lambda connection: _replace(connection, network, cause, until, key, signed))
+
+
+def _replace(
+    connection: Connection,
+    network: Network,
+    cause: Cause,
+    until: Microseconds | None,
+    key: str | None,
+    signed: bytes | None,
+) -> None:
+    row = {
+        "network": str(network),
+        "cause": cause,
+        "until": until,
+        "key": key,
+        "signed": signed,
+        "since": now(connection),
+    }
+    new: postgresql.Insert | sqlite.Insert
+    if connection.dialect.name == "postgresql":
+        new = postgresql.insert(left_alone).values(row)
+    else:
+        new = sqlite.insert(left_alone).values(row)
+    changed = {name: new.excluded[name] for name in ("until", "key", "signed", "since")}
+    connection.execute(new.on_conflict_do_update(index_elements=["network", "cause"], set_=changed))

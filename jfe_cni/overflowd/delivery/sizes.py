@@ -1,0 +1,64 @@
+"""How much each way costs the path, at most, in octets of IP: all tries, headers and handshakes together. Pure.
+
+TCP sends again what is not acknowledged, to a peer that has shown by its handshake that it is there; before that, no
+more than `_SYNS`.
+"""
+
+from __future__ import annotations
+
+from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.delivery.outcomes import Way
+
+UDP_TRIES = 2
+"""A notice that may have been lost is sent once more (RFC 8085, section 3.1.1: a second apart, then twice as long)."""
+
+_IP = {4: 20, 6: 40}
+_UDP = 8
+# With timestamps; the first with all its options (RFC 9293, section 3.1).
+_TCP, _TCP_OPTIONS = 20, 40
+_SMALLEST_MTU = {4: 576, 6: 1_280}
+"""RFC 791 and 8200: as small as a path may cut a notice."""
+
+# Within the time for a connection: at once, after 1 s and after 3 s (tcp_syn_retries, ip-sysctl).
+_SYNS = 3
+# Of a connection beside its data: SYN, and an ACK for each segment of an answer of `LARGEST_ANSWER` and TLS's own, FIN.
+_ACKS = 40
+
+_HELLO = 2_048
+"""A ClientHello with a key of ML-KEM (RFC 8446; 1,184 octets of it), and the client's Finished."""
+
+_RECORD = 64
+"""What TLS adds to each record (RFC 8446, section 5.2), and closing it."""
+
+REQUEST_HEAD = 512
+"""Request line and fields of `http.py`."""
+
+ECHO = len("overflowd1 echo ") + 64 + 1
+"""What an echo has beside the notice: the longest cookie (`messages.py`)."""
+
+
+def datagram(payload: int, address: Address) -> int:
+    """One, in as many fragments as the narrowest path makes of it."""
+    header = _IP[address.version] + (8 if address.version == 6 else 0)
+    fits = (_SMALLEST_MTU[address.version] - header) // 8 * 8
+    fragments = max(1, -(-(payload + _UDP) // fits))
+    return payload + _UDP + fragments * header
+
+
+def most(way: Way, address: Address, signed: int, sealed: int, *, asks_key: bool) -> int:
+    """Octets to the address. `signed`, `sealed`: bytes of the notice as it goes by UDP, and by HTTP. `asks_key`: its
+    key is looked for, by HTTP, before."""
+    if way is Way.UDP:
+        return UDP_TRIES * datagram(signed, address) + datagram(signed + ECHO, address)
+    if way is Way.MAIL:
+        # To an abuse desk, by a mail server: none of it is the address's.
+        return 0
+    requests = [sealed + REQUEST_HEAD, *([REQUEST_HEAD] if asks_key else [])]
+    return sum(_connection(each, address, secure=way is Way.HTTPS) for each in requests)
+
+
+def _connection(data: int, address: Address, *, secure: bool) -> int:
+    header = _IP[address.version] + _TCP + _TCP_OPTIONS
+    sent = data + ((_HELLO + 2 * _RECORD) if secure else 0)
+    segments = -(-sent // (_SMALLEST_MTU[address.version] - header)) + 2
+    return sent + (segments + _SYNS + _ACKS) * header
