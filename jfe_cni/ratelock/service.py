@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import assert_never
+from secrets import randbits
+from typing import assert_never, get_args
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -55,6 +56,10 @@ __all__ = ["Caller", "Ratelock", "SecretView"]
 
 _log = logging.getLogger("ratelock")
 
+# What the log has of those who are no owners.
+_OF_CALLERS = frozenset({*get_args(Operation), "refused"})
+# Of the 63 that the stores have: changes are counted on from there.
+_FIRST_VERSION_BITS = 48
 LONGEST_TOKEN_LIFE = 10 * 366 * 86_400.0
 
 
@@ -349,24 +354,40 @@ class Ratelock:
         ):
             raise UnknownToken("no token has this digest", remedy="see the log for the tokens that were made")
 
-    async def bootstrap(self, expires_in: float = LONGEST_TOKEN_LIFE) -> str | None:
-        """The first owner's token, for a store that nobody has used yet; else None. Not asked by anybody: for who
-        starts the service, and so holds store and key."""
-        async for entry in self._store.entries():
-            # Only owners do anything before there are callers, and the first owner's token is the first thing made.
-            if entry.actor != root.SERVICE or entry.event == "token.make":
-                return None
+    async def bootstrap(self, expires_in: float = LONGEST_TOKEN_LIFE, *, again: bool = False) -> str | None:
+        """The first owner's token, for a store that no owner has used yet; else None. Not asked by anybody: for who
+        starts the service, and so holds store and key. `again`: one that was made before is no reason for None, and is
+        revoked; whoever made it may have ended before anybody saw it."""
+        former = await self._first_tokens()
+        if former is None or (former and not again):
+            return None
+        for digest in former:
+            await self._revoke_first(digest)
         token = await self._make_token(root.SERVICE, "owner", "owner", frozenset(), ("*",), expires_in)
-        digest = tokens.digest(token)
-        assert digest is not None
+        made = tokens.digest(token)
+        assert made is not None
+        if (await self._first_tokens() or [b""])[0] == made:
+            return token
+        # Another replica, started at the same time, was quicker: its token is the first.
+        await self._revoke_first(made)
+        return None
+
+    async def _first_tokens(self) -> list[bytes] | None:
+        """Digests of those that the service itself has made and not revoked; None where an owner has done something."""
+        made: list[bytes] = []
         async for entry in self._store.entries():
-            if entry.event == "token.make":
-                if entry.detail.startswith(digest.hex()):
-                    break
-                # Another replica, started at the same time, was quicker: its token is the first.
-                await self._store.remove_token(digest, OwnerAct(root.SERVICE, "token.revoke", digest.hex()))
-                return None
-        return token
+            if entry.actor != root.SERVICE:
+                # Callers that have certificates may come before any owner does.
+                if entry.event not in _OF_CALLERS:
+                    return None
+            elif entry.event == "token.make":
+                made.append(bytes.fromhex(entry.detail.split()[0]))
+            elif entry.event == "token.revoke":
+                made = [digest for digest in made if digest.hex() != entry.subject]
+        return made
+
+    async def _revoke_first(self, digest: bytes) -> None:
+        await self._store.remove_token(digest, OwnerAct(root.SERVICE, "token.revoke", digest.hex()))
 
     async def reseal(self, owner: Caller) -> int:
         """How many secrets were sealed anew under the key that seals now: all that were not. Raises SealingError."""
@@ -485,7 +506,8 @@ class Ratelock:
         former = await self._store.secret(secret.name) if replace else None
         if replace and (former is None or former.kind != secret.kind):
             raise ConflictError(f"there is no {secret.kind} {secret.name} to replace", remedy="add it")
-        version = 1 if former is None else former.version + 1
+        # From anywhere: what was removed and added again is not taken for what it was by who had read that before.
+        version = randbits(_FIRST_VERSION_BITS) if former is None else former.version + 1
         sealed = await self._sealing.seal(opened, Label(secret.name, secret.kind, version))
         await self._store.put_secret(
             StoredSecret(secret.name, secret.kind, secret.secret_class, sealed, secret.public, version),

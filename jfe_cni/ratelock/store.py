@@ -21,7 +21,8 @@ Role = Literal["owner", "caller"]
 @dataclass(frozen=True)
 class StoredSecret:
     """`sealed`: what the operations need, sealed (`sealing.py`). `public`: what everybody may see of a key. `version`
-    counts its changes. `changed`: the log's number of the last change that an owner made to it; the store knows."""
+    counts its changes, from a number by chance. `changed`: the log's number of the last change that an owner made to
+    it; the store knows."""
 
     name: str
     kind: SecretKind

@@ -146,15 +146,16 @@ def test_a_service_in_earnest_with_its_first_token(tmp_path: Path) -> None:
     )
     environment = {"RATELOCK_CONFIG": str(config), "PATH": "/usr/bin:/bin", "RATELOCK_URL": f"unix:{tmp_path}/socket"}
     dev = Dev(environment, None)
-    token = dev.run("token", "first").stdout.strip()
-    again = dev.run("token", "first")
-    assert (again.returncode, "has had its first token" in again.stderr) == (3, True)
+    lost, token = (dev.run("token", "first").stdout.strip() for _ in range(2))
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([*PROGRAM, "serve"], env=environment, cwd=ROOT, stderr=log)
     try:
         while dev.run("budget", "list", RATELOCK_TOKEN=token).returncode != 0:
             assert process.poll() is None
+        assert dev.run("budget", "list", RATELOCK_TOKEN=lost).returncode == 3
         assert dev.run("add", "alice", "--stdin", given="right\n", RATELOCK_TOKEN=token).returncode == 0
+        third = dev.run("token", "first")
+        assert (third.returncode, "the store has an owner" in third.stderr) == (3, True)
         denied = dev.run("check", "alice", "--stdin", given="right\n", RATELOCK_TOKEN=token)
         assert (denied.returncode, "is an owner" in denied.stderr) == (3, True)
     finally:

@@ -18,7 +18,7 @@ from jfe_cni.ratelock.checkpoints import Checkpoint
 from jfe_cni.ratelock.faults import Forbidden, UnknownSecret, UnknownToken
 from jfe_cni.ratelock.log import Anchor
 from jfe_cni.ratelock.service import Ratelock, SecretView
-from jfe_cni.ratelock.store import Operation, Store
+from jfe_cni.ratelock.store import Operation, OwnerAct, Store
 from jfe_cni.ratelock.stores import open_store
 from jfe_cni.ratelock.tokens import digest
 from tests.ratelock.services import CALLER, OWNER, logged, service_on, store_at
@@ -304,6 +304,18 @@ async def test_a_meter_that_nobody_charges_has_no_budget(service: Ratelock, mete
         await service.budget(OWNER, meter)
 
 
+async def test_what_was_removed_and_added_again_is_not_replaced_by_who_had_read_the_former(
+    service: Ratelock, store: Store
+) -> None:
+    read = await store.secret("alice")
+    assert read is not None
+    await service.remove(OWNER, "alice")
+    await service.add_password(OWNER, "alice", b"other")
+    with pytest.raises(ConflictError, match="alice has changed"):
+        await store.put_secret(read, OwnerAct("olga", "secret.replace", "alice"), expected_version=read.version)
+    assert await service.check(CALLER, "alice", b"other")
+
+
 async def test_a_store_that_nobody_has_used_has_one_first_owner(store: Store) -> None:
     async with service_on(store) as service:
         token = await service.bootstrap()
@@ -312,6 +324,23 @@ async def test_a_store_that_nobody_has_used_has_one_first_owner(store: Store) ->
         assert await service.bootstrap() is None
     async with service_on(store) as again:
         assert await again.bootstrap() is None
+
+
+async def test_a_first_token_that_nobody_saw_is_made_again_until_an_owner_has_done_something(store: Store) -> None:
+    async with service_on(store) as service:
+        lost = await service.bootstrap()
+        assert lost is not None
+    async with service_on(store) as service:
+        # A caller that has a certificate may come first.
+        await service.check(CALLER, "alice", b"guess")
+        token = await service.bootstrap(again=True)
+        assert token is not None
+        assert await service.authenticate_token(lost) is None
+        owner = await service.authenticate_token(token)
+        assert owner is not None
+        await service.list_secrets(owner)
+        assert await service.bootstrap(again=True) is None
+        assert await service.authenticate_token(token) == owner
 
 
 async def test_of_replicas_that_start_together_one_has_the_first_owners_token(url: str) -> None:

@@ -86,8 +86,8 @@ async def _serve_dev(settings: Settings, folder: Path) -> None:
 
 async def _dev_tokens(service: Ratelock, folder: Path) -> tuple[str, str]:
     """The owner's and a caller's: those of the last time where the folder has them."""
-    owner = await service.bootstrap(DEV_TOKEN_SECONDS)
     kept = DevService.read(folder / "dev.json")
+    owner = await service.bootstrap(DEV_TOKEN_SECONDS, again=kept is None)
     if owner is None and kept is not None:
         return kept.owner, kept.caller
     granted = None if owner is None else await service.authenticate_token(owner)

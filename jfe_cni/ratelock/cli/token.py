@@ -56,7 +56,10 @@ def revoke(digest: str, **target: Any) -> None:
 @token.command()
 @settings_options
 def first(**given_flags: Any) -> None:
-    """Make the first owner's token, on the service's own host, with the service's settings: of a store that is new."""
+    """Make the first owner's token, on the service's own host, with the service's settings: of a store that is new.
+
+    As long as no owner has done anything it may be asked for again: the one before is revoked.
+    """
     click.echo(asyncio.run(_first(given_settings(given_flags))))
 
 
@@ -64,7 +67,7 @@ async def _first(settings: Settings) -> str:
     from jfe_cni.ratelock.assembly import opened
 
     async with opened(settings) as assembled:
-        made = await assembled.service.bootstrap()
+        made = await assembled.service.bootstrap(again=True)
     if made is None:
-        raise RequestError("the store has had its first token", remedy="ask an owner: ratelock token make --role owner")
+        raise RequestError("the store has an owner", remedy="ask an owner: ratelock token make --role owner")
     return made
