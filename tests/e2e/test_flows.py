@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from jfe_cni.agent.flows.unsent import Unsent
 from tests.e2e.collector import PORT as COLLECTOR_PORT
 from tests.e2e.collector import Collector, Told
 from tests.e2e.pod import enrol_pod, pod
@@ -63,8 +66,8 @@ def octets(flows: list[Told]) -> int:
     return sum(flow.octets for flow in flows)
 
 
-def transfer(caller: Place, callee: Place, version: Version = 4) -> tuple[int, str]:
-    """THERE bytes, then BACK, and the end; the client's port on the wire as the server's program does not see it."""
+def transfer(caller: Place, callee: Place, version: Version = 4) -> None:
+    """THERE bytes, then BACK, and the end."""
     with talking(caller, callee, PORT, version=version, first=b"x") as talk:
         for one, other, size in ((talk.client, talk.server, THERE), (talk.server, talk.client, BACK)):
             sent = 0
@@ -75,7 +78,6 @@ def transfer(caller: Place, callee: Place, version: Version = 4) -> tuple[int, s
                 sent += len(part)
         talk.client.shutdown(socket.SHUT_WR)
         assert talk.server.recv(1) == b""
-        return talk.seen[1], talk.seen[0]
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -197,10 +199,14 @@ def test_a_strangers_flood_of_datagrams_through_the_node_is_told_packet_by_packe
 
         eventually(lambda: octets(covered()) >= THERE, "the transfer is told")
         eventually(lambda: not stage.a.ask(lambda agent: agent.connections()), "the connection has ended")
+        # Whoever tells of what came later has looked at the connection, too.
+        later = flood(stage.stranger, made.ipv4, 1)
+        eventually(lambda: later in {flow.source_port for flow in flooded()}, "conntrack was read once more")
         assert {flow.direction for flow in covered()} == {EGRESS}
         assert octets(covered()) < THERE * 1.1
-        assert {(flow.source_port, flow.destination_port) for flow in flooded()} == {(port, PORT)}
-        assert (packets(flooded()), octets(flooded())) == (FLOOD, FLOOD * OCTETS)
+        of_flood = [flow for flow in flooded() if flow.source_port == port]
+        assert {flow.destination_port for flow in of_flood} == {PORT}
+        assert (packets(of_flood), octets(of_flood)) == (FLOOD, FLOOD * OCTETS)
         metrics = stage.a.ask(lambda agent: agent.metrics())
         stage.a.unenrol("pod")
     assert 'jfe_flows_conntrack_absent{reason="not-accounted"} 0.0' in metrics
@@ -209,19 +215,48 @@ def test_a_strangers_flood_of_datagrams_through_the_node_is_told_packet_by_packe
     assert stage.a.inside(accounting.read_text).strip() == "0"
 
 
+def unsent(host: Host, reason: Unsent) -> float:
+    lines = host.ask(lambda agent: agent.metrics()).splitlines()
+    (line,) = [line for line in lines if line.startswith(f'jfe_flows_unsent_total{{reason="{reason}"}}')]
+    return float(line.split()[-1])
+
+
+@pytest.mark.parametrize("victim", ["a worker", "the upgrader"])
+def test_what_a_killed_process_has_carried_is_told_and_the_next_ones_connections_are_too(
+    stage: Stage, collector: Collector, victim: str
+) -> None:
+    stage.cover(*options(stage))
+
+    def sent() -> list[Told]:
+        return of(collector.told(), stage.a, stage.a.ipv4, stage.b.ipv4)
+
+    with talking(stage.a, stage.b, PORT, first=b"x") as talk:
+        talk.client.sendall(bytes(200_000))
+        received(talk.server, 200_000)
+        eventually(lambda: octets(sent()) >= 200_000, "a slice is told")
+        broker, worker = stage.a.upgrader()
+        os.kill(worker if victim == "a worker" else broker, signal.SIGKILL)
+        eventually(lambda: unsent(stage.a, Unsent.UPGRADER_GONE) == 1, "it is counted whose rest nobody knows")
+    stage.a.await_ready()
+
+    def talks() -> bool:
+        with contextlib.suppress(OSError, AssertionError):
+            transfer(stage.a, stage.b)
+            return True
+        return False
+
+    eventually(talks, "the next one relays")
+    eventually(lambda: octets(sent()) >= 200_000 + THERE, "its connections are told")
+
+
 def test_an_agent_whose_collector_is_away_goes_on_and_counts_what_it_could_not_tell(stage: Stage) -> None:
     stage.cover(*options(stage))
     for _ in range(3):
         transfer(stage.a, stage.b)
 
-    def unsent() -> float:
-        lines = stage.a.ask(lambda agent: agent.metrics()).splitlines()
-        (line,) = [line for line in lines if line.startswith('jfe_flows_unsent_total{reason="collector-away"}')]
-        return float(line.split()[-1])
-
     def tried() -> bool:
         with talking(stage.a, stage.b, PORT, first=b"x"):
-            return unsent() > 0
+            return unsent(stage.a, Unsent.COLLECTOR_AWAY) > 0
 
     eventually(tried, "what could not be told is counted")
     # Whoever listens from now on is told, templates first.
