@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -320,6 +320,40 @@ async def test_names_that_are_guesses_are_forgotten_after_a_day_and_secrets_are_
     await eventually(two_are_left)
     assert count(url, schema.attempts) == 2
     await store.close()
+
+
+async def test_a_name_that_nobody_has_asked_for_takes_as_many_round_trips_as_one_that_is_known(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What SQLAlchemy asks ends the pipeline, and is waited for."""
+    store, other = await open_store(postgresql_url), await open_store(postgresql_url)
+    await store.put_secret(StoredSecret("alice", "password", "", b"", None, 1), OWNER, expected_version=None)
+    waits = 0
+    leave = PostgresqlSession._leave_pipeline
+
+    def counted(session: PostgresqlSession) -> None:
+        nonlocal waits
+        waits += session._pipeline is not None
+        leave(session)
+
+    monkeypatch.setattr(PostgresqlSession, "_leave_pipeline", counted)
+
+    async def least(names: Sequence[str]) -> int:
+        """The store's own upkeep comes between now and then."""
+        took = []
+        for name in names:
+            # Nothing that is remembered holds any more.
+            await other.append(OWNER)
+            before = waits
+            await store.admit(attempt(name))
+            took.append(waits - before)
+        return min(took)
+
+    await least(["early"])
+    new, known = await least([f"guess-{number}" for number in range(8)]), await least(["alice", "early"] * 2)
+    assert new == known > 0
+    await store.close()
+    await other.close()
 
 
 async def test_old_idempotency_keys_are_deleted(url: str) -> None:
