@@ -127,14 +127,19 @@ def _row(flood: Flood, now: Microseconds) -> Markup:
         "tr",
         element("th", flood.name.target, scope="row"),
         element("td", _service(flood), *_each_under(f"{each.value} × {n}" for each, n in flood.classes.most_common())),
-        element("td", element("time", time(flood.since), datetime=time(flood.since))),
-        element("td", element("time", time(flood.last), datetime=time(flood.last)), " (over)" if over else ""),
+        element("td", *_moment(flood.since)),
+        element("td", *_moment(flood.last), *_each_under(["over"] if over else [])),
         element("td", f"{flood.whole.estimate:,}", *_each_under([f"{flood.whole.notices:,} notices"]), class_="number"),
-        element("td", *_peers(flood)),
+        element("td", *_peers(flood), class_="peers"),
         element("td", *_reporters(flood)),
         element("td", _SPOOFED[flood.spoofed], *_spoofing(flood), class_=f"spoofed {flood.spoofed.value}"),
         class_="over" if over else None,
     )
+
+
+def _moment(at: Microseconds) -> list[Markup]:
+    told = time(at)
+    return [element("time", told[11:19], datetime=told), *_each_under([f"{told[:10]} UTC"])]
 
 
 def _service(flood: Flood) -> str:

@@ -1,0 +1,169 @@
+"""The web page, as a browser has it: live, and nobody's to write but ours."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from jfe_cni.overflowd.notices.notice import Class
+from jfe_cni.overflowd.receiver.aggregation import Floods, Timeline
+from jfe_cni.overflowd.receiver.api.intake import MEDIA_TYPE, NOTICES
+from jfe_cni.overflowd.receiver.kept import Change
+from jfe_cni.overflowd.receiver.page.markup import Markup, element, together
+from jfe_cni.overflowd.receiver.page.page import Shown, page
+from jfe_cni.overflowd.receiver.service import Receiver
+from tests.overflowd import attack
+from tests.overflowd.browser import browser
+from tests.overflowd.receiving import DEADLINE, Authority, Publisher, authority, laboratory, publishing, started, until
+from tests.overflowd.test_notices import NOTICE
+
+HOSTILE = (
+    "<script>window.hurt=1</script>",
+    "</table><img src=x onerror=window.hurt=1>",
+    "\"'><svg onload=window.hurt=1>",
+    "javascript:window.hurt=1",
+    "&lt;b&gt; {{7*7}} ${7*7} ]]> --> </title>",
+)
+REPORTER = replace(NOTICE.reporter, organisation=" ".join(HOSTILE), contact=HOSTILE[0])
+WRITTEN: dict[str, Any] = {"reporter": REPORTER, "evidence": HOSTILE, "classified": Class.SPOOFED_SOURCE}
+
+
+class Elements(HTMLParser):
+    """Which there are, what attributes, and the text."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def trusted(tmp_path: Path) -> Authority:
+    return authority(tmp_path)
+
+
+@pytest.fixture
+async def publisher(trusted: Authority) -> AsyncIterator[Publisher]:
+    async with publishing(trusted) as found:
+        yield found
+
+
+@pytest.fixture
+async def receiver(tmp_path: Path, trusted: Authority, publisher: Publisher) -> AsyncIterator[Receiver]:
+    async with started(laboratory(tmp_path, trusted, publisher)) as found:
+        yield found
+
+
+async def tell(receiver: Receiver, signed: bytes) -> None:
+    async with httpx.AsyncClient(base_url=receiver.http, trust_env=False, timeout=DEADLINE) as http:
+        (await http.post(NOTICES, content=signed, headers={"content-type": MEDIA_TYPE})).raise_for_status()
+
+
+def test_what_reporters_write_is_text_and_nothing_else() -> None:
+    def shown(floods: Floods, change: Change) -> Elements:
+        return Elements(page(Shown(NOTICE.made, list(floods), [change], Timeline().until(NOTICE.made))))
+
+    hostile, harmless = Floods(), Floods()
+    for floods, notice, domain in (
+        (hostile, replace(NOTICE, **WRITTEN), HOSTILE[0]),
+        (
+            harmless,
+            replace(NOTICE, **{**WRITTEN, "reporter": NOTICE.reporter, "evidence": tuple("vwxyz")}),
+            "a.example",
+        ),
+    ):
+        floods.take(1, NOTICE.made, domain, notice)
+    found = shown(hostile, Change(HOSTILE[1], (HOSTILE[2],), 0))
+    plain = shown(harmless, Change("b.example", ("key",), 0))
+    assert found.found == plain.found
+    assert found.attributes == plain.attributes
+    for each in HOSTILE:
+        assert each in found.text
+
+
+def test_markup_escapes_all_but_what_it_made() -> None:
+    assert element("p", "<&>", Markup("<b>"), 5, class_='"', aria_label="'", id=None) == (
+        '<p class="&quot;" aria-label="&#x27;">&lt;&amp;&gt;<b>5</p>'
+    )
+    assert together("<", element("b", "<")) == "&lt;<b>&lt;</b>"
+
+
+async def test_the_page_comes_with_a_policy_that_lets_nobody_else_in(receiver: Receiver) -> None:
+    async with httpx.AsyncClient(base_url=receiver.page, trust_env=False) as http:
+        for path in ("/", "/content", "/static/overflowd.js", "/api/floods", "/nothing"):
+            headers = (await http.get(path)).headers
+            assert headers["content-security-policy"].startswith("default-src 'self';")
+            assert "unsafe" not in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+        document = Elements((await http.get("/")).text)
+        assert "style" not in document.attributes
+        assert (await http.get("/static/../page.py")).status_code == 404
+        assert (await http.get("/static/%2e%2e/page.py")).status_code == 404
+
+
+async def test_a_browser_shows_a_flood_when_it_is_told_of_and_runs_nothing_that_was_written(
+    receiver: Receiver, publisher: Publisher
+) -> None:
+    async with browser() as shown:
+        await shown.open(receiver.page)
+        assert "Nobody tells of a flood to you." in await shown.evaluate("document.body.innerText")
+        await until(lambda: shown.evaluate("document.getElementById('live').textContent === 'Live.'"))
+        keys = publisher.notice().reporter.keys
+        await tell(receiver, publisher.signed(**{**WRITTEN, "reporter": replace(REPORTER, keys=keys)}))
+        await until(lambda: shown.evaluate("document.querySelectorAll('tbody tr').length === 1"))
+        text = await shown.evaluate("document.querySelector('tbody').textContent")
+        assert "203.0.113.9" in text
+        assert all(each in text for each in HOSTILE)
+        assert await shown.evaluate("typeof window.hurt") == "undefined"
+        assert await shown.evaluate("document.querySelectorAll('.bar.spoofed-source').length") == 1
+        assert await shown.evaluate("document.querySelectorAll('#content img, #content script').length") == 0
+        assert shown.said == [], "neither an error nor a breach of the policy"
+        # As a screen reader has it.
+        named = await shown.evaluate("[...document.querySelectorAll('th')].every(each => each.scope)")
+        assert named
+        assert await shown.evaluate("document.querySelector('svg').getAttribute('aria-label')") == (
+            "1 notices in the last 120 minutes, at most 1 in one minute."
+        )
+
+
+async def test_without_javascript_it_is_a_table(receiver: Receiver, publisher: Publisher) -> None:
+    await tell(receiver, publisher.signed())
+
+    async def told() -> bool:
+        async with httpx.AsyncClient(base_url=receiver.page, trust_env=False) as http:
+            return "<tbody>" in (await http.get("/")).text
+
+    await until(told)
+    async with browser() as shown:
+        await shown.without_javascript()
+        await shown.open(receiver.page)
+        rows = "[...document.querySelectorAll('tbody tr')].map(each => each.innerText)"
+        (row,) = await shown.evaluate(rows)
+        assert "203.0.113.9" in row
+        assert "UDP from port 53" in row
+
+
+async def test_the_picture_in_the_docs_can_be_made(tmp_path: Path) -> None:
+    png = await attack.picture(tmp_path)
+    assert png.startswith(b"\x89PNG")
+    # Its header (PNG, third edition, 11.2.2).
+    assert struct.unpack(">II", png[16:24]) == (attack.WIDTH, attack.HEIGHT)
+    made = (Path(__file__).parents[2] / "docs/overflowd-receiver.png").read_bytes()
+    assert made[16:24] == png[16:24], "python -m tests.overflowd.attack docs/overflowd-receiver.png"
