@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, MetaData, Table, Text, func, make_url, select, text, update
+from sqlalchemy import Column, Connection, MetaData, Table, Text, func, make_url, select, text, update
 
 from jfe_cni.databases.engines import reader, writer
 from jfe_cni.databases.upgrade import upgrade
@@ -325,18 +325,19 @@ async def test_names_that_are_guesses_are_forgotten_after_a_day_and_secrets_are_
 async def test_a_name_that_nobody_has_asked_for_takes_as_many_round_trips_as_one_that_is_known(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What SQLAlchemy asks ends the pipeline, and is waited for."""
+    """What SQLAlchemy asks is not in the pipeline, and is waited for."""
     store, other = await open_store(postgresql_url), await open_store(postgresql_url)
     await store.put_secret(StoredSecret("alice", "password", "", b"", None, 1), OWNER, expected_version=None)
     waits = 0
-    leave = PostgresqlSession._leave_pipeline
+    asked = PostgresqlSession.connection.fget
+    assert asked is not None
 
-    def counted(session: PostgresqlSession) -> None:
+    def counted(session: PostgresqlSession) -> Connection:
         nonlocal waits
-        waits += session._pipeline is not None
-        leave(session)
+        waits += 1
+        return asked(session)
 
-    monkeypatch.setattr(PostgresqlSession, "_leave_pipeline", counted)
+    monkeypatch.setattr(PostgresqlSession, "connection", property(counted))
 
     async def least(names: Sequence[str]) -> int:
         """The store's own upkeep comes between now and then."""
