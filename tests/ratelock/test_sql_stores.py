@@ -329,8 +329,7 @@ async def test_a_name_that_nobody_has_asked_for_takes_as_many_round_trips_as_one
     store, other = await open_store(postgresql_url), await open_store(postgresql_url)
     await store.put_secret(StoredSecret("alice", "password", "", b"", None, 1), OWNER, expected_version=None)
     waits = 0
-    asked = PostgresqlSession.connection.fget
-    assert asked is not None
+    asked: Callable[[PostgresqlSession], Connection] = vars(PostgresqlSession)["connection"].fget
 
     def counted(session: PostgresqlSession) -> Connection:
         nonlocal waits
