@@ -21,7 +21,7 @@ Use = Literal["off", "read", "account"]
 """off: it is not asked. read: it is asked where it counts. account: it is made to count, until the agent ends."""
 
 _MOST_READ = 2 * MOST_ENTRIES
-"""Entries of one dump, some ten microseconds each."""
+"""Entries of one dump, some ten microseconds each to read, and ten more where there is something to tell."""
 
 
 class Conntrack:

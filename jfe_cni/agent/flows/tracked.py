@@ -10,7 +10,7 @@ from jfe_cni.agent.flows.unsent import Unsent, Unsents
 from jfe_cni.kernel.conntrack import Dump, Entry, Tuple
 
 MOST_ENTRIES = 65_536
-"""Remembered at once, of some 300 bytes each. What is beyond is told of when it ends."""
+"""Remembered at once, of some 400 bytes each. What is beyond is told of when it ends."""
 
 _ICMP, _TCP, _ICMPV6 = 1, 6, 58
 _Count = tuple[int, int]
