@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from struct import Struct, unpack_from
 
-from jfe_cni.errors import KernelError
+from jfe_cni.errors import HostError, KernelError
 from jfe_cni.kernel.netlink import (
     BUFFER,
     NETLINK_NETFILTER,
@@ -130,7 +130,7 @@ class Endings:
     """What has ended since the last look, with what it had counted. To be closed; of the namespace that made it."""
 
     def __init__(self) -> None:
-        """Raises KernelError."""
+        """Raises HostError where the kernel does not permit it, KernelError."""
         try:
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
@@ -143,6 +143,8 @@ class Endings:
             except OSError:
                 self._socket.close()
                 raise
+        except PermissionError as error:
+            raise HostError("conntrack's events may not be had", "run as root, with CAP_NET_ADMIN") from error
         except OSError as error:
             raise KernelError(f"conntrack's events can't be had ({error.strerror})", "see `jfe doctor`") from error
         self.overruns = 0

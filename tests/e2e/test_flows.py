@@ -15,6 +15,7 @@ import pytest
 from jfe_cni.agent.flows.unsent import Unsent
 from tests.e2e.collector import PORT as COLLECTOR_PORT
 from tests.e2e.collector import Collector, Told
+from tests.e2e.command import client, identity, jfe_run, served
 from tests.e2e.pod import enrol_pod, pod
 from tests.e2e.talk import listening, received, talking
 from tests.stage import Host, Place, Stage, eventually
@@ -213,6 +214,41 @@ def test_a_strangers_flood_of_datagrams_through_the_node_is_told_packet_by_packe
     stage.a.stop_agent()
     accounting = Path("/proc/sys/net/netfilter/nf_conntrack_acct")
     assert stage.a.inside(accounting.read_text).strip() == "0"
+
+
+def test_of_commands_under_cover_on_hosts_whose_nat_is_tracked_each_connection_is_told_once_by_each_node(
+    stage: Stage, collector: Collector
+) -> None:
+    stage.start_agents(*options(stage), "--flows-conntrack", "account")
+    word = "w" * 100_000
+    with served(stage.b, "server", PORT):
+        stage.a.know(stage.b, identity=identity(stage.b, "server"), port=PORT)
+        # It stays: with the last command of a host its rules go, and conntrack with them.
+        stays = 'python=$1; shift; "$python" "$@" && echo done && sleep 300'
+        command = jfe_run(stage.a, "client", "sh", "-c", stays, "sh", *client(stage.b.ipv4, PORT, word))
+        stage.a.spawn(command, name="client").says("done")
+        for host in stage.hosts:
+
+            def fenced(host: Host = host) -> bool:
+                flood(stage.stranger, host.ipv4, 1)
+                return bool(of(collector.told(), host, stage.stranger.ipv4, host.ipv4, socket.IPPROTO_UDP))
+
+            def told(host: Host = host) -> bool:
+                ways = (stage.a.ipv4, stage.b.ipv4), (stage.b.ipv4, stage.a.ipv4)
+                return all(octets(of(collector.told(), host, *way)) > len(word) for way in ways)
+
+            eventually(told, f"{host.name} tells of the connection")
+            eventually(fenced, f"{host.name} has read conntrack since", otherwise=host.agent.output)
+        of_tcp = [flow for flow in collector.told() if flow.protocol == socket.IPPROTO_TCP]
+        for host in stage.hosts:
+            seen = [flow for flow in of_tcp if flow.exporter == host.ipv4]
+            assert {flow.direction for flow in seen} == {INGRESS, EGRESS}
+            assert {frozenset((flow.source, flow.destination)) for flow in seen} == {
+                frozenset((stage.a.ipv4, stage.b.ipv4))
+            }
+            assert 2 * len(word) < octets(seen) < 2.5 * len(word)
+        # The connection is one to both.
+        assert len({frozenset((flow.source_port, flow.destination_port)) for flow in of_tcp}) == 1
 
 
 def unsent(host: Host, reason: Unsent) -> float:

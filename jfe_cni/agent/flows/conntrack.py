@@ -101,7 +101,12 @@ class Conntrack:
         if not accounts:
             if self._use != "account":
                 return Absent.NOT_ACCOUNTED
-            conntrack.account(on=True)
+            try:
+                conntrack.account(on=True)
+            except JfeError as error:
+                # A container's /proc/sys may be for reading alone.
+                self._say(Absent.NOT_ACCOUNTED, error)
+                return Absent.NOT_ACCOUNTED
             self._switched_on = True
         return None if conntrack.tells_of_ends() else Absent.NO_EVENTS
 
