@@ -23,6 +23,10 @@ _VERBS: Mapping[str, str] = {
 }
 
 
+class _ReaderGone(Exception):
+    """Whoever read standard output has read enough (`| head`)."""
+
+
 class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
@@ -32,6 +36,13 @@ class _Verbs(click.Group):
             return None
         found: click.Command = getattr(import_module(_VERBS[cmd_name]), cmd_name)
         return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Of which click makes exit status 1.
+            raise _ReaderGone from error
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,8 +76,8 @@ def main() -> None:
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read has read enough (`| head`); the interpreter must not try to flush what is left.
+    except _ReaderGone:
+        # The interpreter must not try to flush what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 

@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+from jfe_cni.overflowd.cli.settings_options import given, options_of
 from jfe_cni.overflowd.receiver.settings import SETTINGS, ReceiverSettings
-from jfe_cni.settings_list import flag_of, shown_default
-
-
-def _settings_options(verb: Callable[..., Any]) -> Callable[..., Any]:
-    for each in reversed(SETTINGS.fields):
-        unit = f", {each.metadata['unit']}" if each.metadata["unit"] else ""
-        default = shown_default(each).strip("`").replace("–", "none")
-        verb = click.option(
-            flag_of(each.name),
-            each.name,
-            multiple=SETTINGS.is_repeated(each.name),
-            help=f"{each.metadata['what']}. [{SETTINGS.environment_name(each.name)}; default: {default}{unit}]",
-        )(verb)
-    return click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        envvar="OVERFLOWD_RECEIVE_CONFIG",
-        show_envvar=True,
-        help="TOML file of these.",
-    )(verb)
 
 
 @click.command()
-@_settings_options
-def receive(config: Path | None, **flags: Any) -> None:
+@options_of(SETTINGS)
+def receive(**flags: Any) -> None:
     """Take notices in until SIGTERM: by UDP, HTTP and HTTPS. A web page shows who floods whom."""
-    settings = SETTINGS.read(flags, os.environ, config)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        asyncio.run(_receive(settings))
-    except ModuleNotFoundError as error:
-        if error.name != "joserfc":
-            raise
-        raise click.ClickException(f"overflowd needs {error.name}: pip install 'jfe-cni[overflowd]'") from error
+    asyncio.run(_receive(given(SETTINGS, flags)))
 
 
 async def _receive(settings: ReceiverSettings) -> None:

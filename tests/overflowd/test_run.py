@@ -1,0 +1,179 @@
+"""`overflowd run`: a process, with real sockets. Without --send it says what it would send, and sends nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import struct
+import subprocess
+import sys
+import urllib.error
+from pathlib import Path
+
+import pytest
+
+from jfe_cni.overflowd.notices.notice import Notice, decode
+from jfe_cni.overflowd.settings import SETTINGS
+from tests.overflowd.exports import (
+    FLOW_FIELDS,
+    a_set,
+    flow_record,
+    ipfix,
+    ipfix_template,
+    v5,
+    v5_record,
+    v9,
+    v9_template,
+)
+from tests.overflowd.frames import ethernet, ipv4, tcp, udp
+from tests.overflowd.running import running, send
+from tests.overflowd.test_sflow import raw_header, sample, sflow
+
+SURE = ("--odds", "0.01")
+BIG = 1_000_000
+V5 = v5(v5_record("198.51.100.1", "203.0.113.9", packets=BIG))
+V9 = v9(v9_template(256, FLOW_FIELDS), a_set(256, flow_record("198.51.100.2", "203.0.113.9", packets=BIG)))
+IPFIX = ipfix(ipfix_template(256, FLOW_FIELDS), a_set(256, flow_record("198.51.100.3", "203.0.113.9", packets=BIG)))
+SFLOW = sflow(*[sample(raw_header(ethernet(ipv4("198.51.100.4", "203.0.113.4", 6, tcp(1, 2, 2)))))] * 20)
+
+
+def test_what_exporters_tell_becomes_notices_whatever_port_it_comes_to() -> None:
+    ports = ("--netflow", "127.0.0.1:0", "--ipfix", "[::1]:0", "--sflow", ":0", "--sflow", "127.0.0.1:0")
+    with running(*ports, *SURE) as collector:
+        netflow, ipfix_port, both, sflow_port = collector.ports
+        send(netflow, [V5, V9])
+        send(ipfix_port, [IPFIX], "::1")
+        send(both, [SFLOW], "::1")
+        send(sflow_port, [SFLOW] * 2)
+        said = collector.notices(least=4)
+        collector.wait_for("flows", 3 * 20, format="sflow")
+        sources = {each["flow"]["source"] for each in said}
+        assert {"198.51.100.1", "198.51.100.2", "198.51.100.3"} <= sources
+        assert all(isinstance(decode(json.dumps(each).encode()), Notice) for each in said)
+        status, last = collector.stop()
+    assert (status, last["event"], last["datagrams"]) == (0, "stopped", 2 + 1 + 1 + 2)
+
+
+def test_a_cluster_learns_of_its_health_and_anybody_its_keys(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "keys", "rotate", "--key-file", f"{tmp_path}/keys.json"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    with running("--netflow", "127.0.0.1:0", "--key-file", f"{tmp_path}/keys.json") as collector:
+        assert json.loads(collector.get("/healthz")) == {"status": "alive"}
+        assert json.loads(collector.get("/readyz")) == {"status": "ready"}
+        published = json.loads(collector.get("/.well-known/overflowd/keys.json"))
+        assert published == json.loads(made.stdout)
+        assert len(published["keys"]) == 2
+        assert all("d" not in each for each in published["keys"])
+        send(collector.ports[0], [V5, b"garbage"])
+        collector.wait_for("dropped", 1, reason="unknown-version")
+        assert collector.count("datagrams", port=str(collector.ports[0])) == 2
+        assert collector.count("packets") == BIG
+        with pytest.raises(urllib.error.HTTPError):
+            collector.get("/elsewhere")
+
+
+def test_without_a_key_a_dry_run_makes_none(tmp_path: Path) -> None:
+    with running("--netflow", "127.0.0.1:0", "--key-file", f"{tmp_path}/keys.json") as collector:
+        assert json.loads(collector.get("/.well-known/overflowd/keys.json")) == {"keys": []}
+    assert not list(tmp_path.iterdir())
+
+
+def test_exporters_that_are_not_on_the_list_are_not_heard() -> None:
+    with running("--netflow", ":0", "--exporters", "127.0.0.0/8,192.0.2.0/24", *SURE) as collector:
+        send(collector.ports[0], [V5], "::1")
+        send(collector.ports[0], [V9])
+        collector.wait_for("dropped", 1, reason="not-allowed")
+        assert [each["flow"]["source"] for each in collector.notices(1)] == ["198.51.100.2"]
+        assert collector.count("flows", format="netflow-v5") == 0
+
+
+def test_what_waits_in_the_sockets_at_sigterm_is_taken() -> None:
+    with running("--netflow", "127.0.0.1:0", "--sflow", "127.0.0.1:0", "--odds", "1e-12") as collector:
+        collector.process.send_signal(signal.SIGSTOP)
+        for port in collector.ports:
+            send(port, [V5] * 3_000)
+        collector.process.send_signal(signal.SIGTERM)
+        collector.process.send_signal(signal.SIGCONT)
+        status, last = collector.ended()
+    assert (status, last["datagrams"]) == (0, 6_000)
+
+
+def test_who_has_read_enough_ends_it_without_a_word() -> None:
+    with running("--netflow", "127.0.0.1:0", *SURE) as collector:
+        assert collector.process.stdout is not None
+        collector.process.stdout.close()
+        send(collector.ports[0], [V5])
+        status, last = collector.ended()
+        assert (status, last["event"]) == (0, "collecting")
+
+
+def test_head_of_what_a_capture_says_ends_well(tmp_path: Path) -> None:
+    """More than a pipe holds, of which one line is read."""
+    path = tmp_path / "capture"
+    frame = ethernet(
+        ipv4("192.0.2.1", "192.0.2.9", 17, udp(2_055, 2_055, v5(*[v5_record("198.51.100.1", "203.0.113.9")] * 20)))
+    )
+    path.write_bytes(
+        struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, 1)
+        + 300 * (struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame)
+    )
+    shell = f"set -o pipefail; {sys.executable} -m jfe_cni.overflowd.cli.main read {path} --flows | head -n 1"
+    ended = subprocess.run(["bash", "-c", shell], check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert json.loads(ended.stdout)["source"] == "198.51.100.1"
+
+
+def test_two_collectors_share_a_port_if_both_are_told_to() -> None:
+    with running("--netflow", "127.0.0.1:0", "--share-ports") as first:
+        port = first.ports[0]
+        with running("--netflow", f"127.0.0.1:{port}", environment={"OVERFLOWD_SHARE_PORTS": "true"}) as second:
+            assert second.ports == [port]
+            # Each by its own port, which the kernel makes the choice by.
+            for _ in range(64):
+                send(port, [V5])
+            first.wait_for("datagrams", 1, port=str(port))
+            second.wait_for("datagrams", 1, port=str(port))
+            third = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run", "--netflow", f"127.0.0.1:{port}"]
+            ended = subprocess.run(third, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert f"UDP port {port} can't be opened" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "there is nothing to listen on"),
+        (["--netflow", "2055"], "is nothing to listen on"),
+        (["--netflow", "router:2055"], "is nothing to listen on"),
+        (["--netflow", ":0", "--exporters", "router"], "--exporters"),
+        (["--netflow", ":0", "--odds", "0.5"], "--odds"),
+        (["--netflow", ":0", "--odds", "many"], "give a number"),
+        (["--netflow", ":0", "--count-at", "border"], "--external"),
+        (["--netflow", ":0", "--external", "eth0"], "is no interface"),
+        (["--netflow", ":0", "--routes", "/nowhere"], "can't be read"),
+        (["--netflow", ":0", "--log-format", "xml"], "choose one of json, text"),
+    ],
+)
+def test_what_cannot_be_is_said_with_what_to_do(words: list[str], expected: str) -> None:
+    command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run", *words]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert expected in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_flag_goes_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "overflowd.toml"
+    file.write_text('netflow = [":1", ":2"]\nodds = 1e-3\ntransit = true\nfan_in = 7\nroutes = "/here"\n')
+    environment = {"OVERFLOWD_ODDS": "1e-4", "OVERFLOWD_SFLOW": ":3, :4", "OVERFLOWD_SERVICE_HOST": "10.0.0.1"}
+    found = SETTINGS.read({"odds": "1e-5", "netflow": (), "external": ("7", "8@192.0.2.1")}, environment, file)
+    assert (found.odds, found.netflow, found.sflow, found.transit) == (1e-5, (":1", ":2"), (":3", ":4"), True)
+    assert (found.fan_in, found.routes, found.external) == (7, Path("/here"), ("7", "8@192.0.2.1"))
+    assert not {"port", "port_2055_udp", "service_host", "service_port"} & {each.name for each in SETTINGS.fields}
+
+
+def test_every_setting_is_in_the_documents() -> None:
+    page = Path(__file__).parents[2] / "docs/parts-overflowd-collector.md"
+    assert SETTINGS.table() in page.read_text()
