@@ -16,13 +16,15 @@ from pathlib import Path
 
 import httpx
 
+from jfe_cni.overflowd.delivery.http import CONTENT_TYPE, PATH
 from jfe_cni.overflowd.notices.notice import Class, End, TracedFlow
-from jfe_cni.overflowd.receiver.api.intake import MEDIA_TYPE, NOTICES
 from jfe_cni.overflowd.receiver.service import Receiver
+from jfe_cni.overflowd.selection import suspicion
 from tests.overflowd.browser import browser
 from tests.overflowd.receiving import Publisher, authority, laboratory, publishing, started, until
 from tests.overflowd.test_notices import FLOW
 
+SIDES = (suspicion.Side.OFF_ROUTE_OUTSIDE.value, suspicion.Side.INSIDE.value)
 MINUTE = 60 * 1_000_000
 VICTIM, WEB, FORGED = (ip_address(f"203.0.113.{each}") for each in (9, 10, 80))
 WIDTH, HEIGHT = 1_240, 1_130
@@ -54,7 +56,7 @@ async def attacked(folder: Path) -> AsyncIterator[Receiver]:
             clock.now = end + minute * MINUTE
             told = _told(minute, publishers, list(names.values()), draw, clock.now)
             # Together: they share a commit.
-            sending = (http.post(NOTICES, content=each, headers={"content-type": MEDIA_TYPE}) for each in told)
+            sending = (http.post(PATH, content=each, headers={"content-type": CONTENT_TYPE}) for each in told)
             for answer in await asyncio.gather(*sending):
                 answer.raise_for_status()
         yield receiver
@@ -79,10 +81,11 @@ def _told(minute: int, publishers: list[Publisher], names: list[str], draw: rand
     for _ in range(max(0, min((minute + 20) // 2, 5))):
         source = ip_address(f"192.0.2.{draw.randrange(1, 9)}")
         flow = replace(FLOW, source=source, destination=VICTIM, protocol=6, source_port=61_000, destination_port=443)
-        told.append(one(draw.randrange(2), Class.SPOOFED_SOURCE, flow, End.DESTINATION, "came in from a peer"))
+        who = draw.randrange(2)
+        told.append(one(who, Class.SPOOFED_SOURCE, flow, End.DESTINATION, SIDES[who]))
     if minute > -10:
         flow = replace(FLOW, source=FORGED, destination=ip_address("198.51.100.7"), source_port=40_000)
-        told.append(one(minute % 2, Class.SPOOFED_SOURCE, flow, End.SOURCE, "came in from a customer"))
+        told.append(one(minute % 2, Class.SPOOFED_SOURCE, flow, End.SOURCE, SIDES[0]))
     return told
 
 

@@ -170,10 +170,10 @@ async def started(settings: ReceiverSettings, **given: Any) -> AsyncIterator[Rec
 class Sender:
     """A socket of UDP that says and hears messages."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.connect(("127.0.0.1", port))
+        self._socket.connect((address, port))
 
     def __enter__(self) -> Sender:
         return self

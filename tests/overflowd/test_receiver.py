@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hmac
 import json
+import random
 import socket
 import ssl
 import time
@@ -18,20 +19,26 @@ import httpx
 import pytest
 from aiohttp import web
 from joserfc.jwk import OKPKey
+from starlette.types import Receive, Scope, Send
 
 from jfe_cni.errors import HostError, RequestError
+from jfe_cni.overflowd.delivery.http import CONTENT_TYPE, PATH, Ports, open_http
+from jfe_cni.overflowd.delivery.outcomes import Told, Way
+from jfe_cni.overflowd.delivery.udp import UdpWay
 from jfe_cni.overflowd.notices import messages, optout, sealing
 from jfe_cni.overflowd.notices.keys import PUBLISHED, KeyRing, new_key
 from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE, Challenge, OptOut, Sent, Taken, digest
 from jfe_cni.overflowd.notices.notice import Notice, encode
 from jfe_cni.overflowd.notices.signing import TYPE
-from jfe_cni.overflowd.receiver.api.intake import MEDIA_TYPE, NOTICES
 from jfe_cni.overflowd.receiver.api.problems import REASONS, TAG, not_taken
 from jfe_cni.overflowd.receiver.service import Receiver
+from jfe_cni.overflowd.receiver.serving import serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.webhooks import SIGNATURE
+from jfe_cni.ratelock.demo import postgresql
 from tests.overflowd.receiving import (
     DEADLINE,
+    LOOPBACK,
     Authority,
     Publisher,
     Sender,
@@ -73,7 +80,7 @@ def client(url: str, **options: Any) -> httpx.AsyncClient:
 
 async def post(url: str, signed: bytes, **options: Any) -> httpx.Response:
     async with client(url, **options) as http:
-        return await http.post(NOTICES, content=signed, headers={"content-type": MEDIA_TYPE})
+        return await http.post(PATH, content=signed, headers={"content-type": CONTENT_TYPE})
 
 
 async def metric(receiver: Receiver, name: str, outcome: str) -> float:
@@ -190,7 +197,7 @@ async def test_a_clock_an_hour_off_is_heard(receiver: Receiver, publisher: Publi
 
 async def test_a_body_of_10_mb_is_refused_unread(receiver: Receiver) -> None:
     host, port = receiver.http.removeprefix("http://").split(":")
-    head = f"POST {NOTICES} HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\n"
     # Its length is told: the answer comes before a byte of it.
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"{head}Content-Length: 10000000\r\n\r\n".encode())
@@ -217,9 +224,9 @@ async def test_a_body_of_10_mb_is_refused_unread(receiver: Receiver) -> None:
 
 async def test_what_is_asked_otherwise_is_a_problem_of_its_own(receiver: Receiver, publisher: Publisher) -> None:
     async with client(receiver.http) as http:
-        wrong_type = await http.post(NOTICES, content=publisher.signed(), headers={"content-type": "text/plain"})
+        wrong_type = await http.post(PATH, content=publisher.signed(), headers={"content-type": "text/plain"})
         assert (wrong_type.status_code, wrong_type.json()["type"]) == (415, TAG + "unsupported-media-type")
-        assert (await http.get(NOTICES)).status_code == 405
+        assert (await http.get(PATH)).status_code == 405
         for hidden in ("/", "/metrics", "/api/notices", "/api/floods", "/events", "/docs"):
             found = await http.get(hidden)
             assert (found.status_code, found.json()["type"]) == (404, TAG + "no-such-resource"), "not for everybody"
@@ -294,6 +301,24 @@ async def test_whoever_wants_no_more_says_so_by_its_key(
             assert asked.key in {each["kid"] for each in (await http.get(PUBLISHED)).json()["keys"]}
 
 
+async def test_what_delivers_notices_and_what_takes_them_in_understand_each_other(
+    tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    certificate, key = trusted.issue("receiver.example")
+    given = {"https": "127.0.0.1:0", "tls_certificate": certificate, "tls_key": key}
+    for opt_out, told in ((False, Told.TAKEN), (True, Told.OPTED_OUT)):
+        settings = laboratory(tmp_path, trusted, publisher, opt_out=opt_out, **given)
+        async with started(settings) as receiver, open_http(_ports(receiver)) as http:
+            by_udp = await UdpWay(receiver.udp, (DEADLINE, DEADLINE)).tell(LOOPBACK, publisher.signed())
+            by_http = [await http.tell(way, LOOPBACK, publisher.signed()) for way in (Way.HTTP, Way.HTTPS)]
+            assert [each.told for each in (by_udp, *by_http)] == [told] * 3
+            key_of_receiver = sealing.encryption_key(await http.published(Way.HTTP, LOOPBACK))
+            assert key_of_receiver is not None
+            sealed = sealing.seal(publisher.signed(), key_of_receiver)
+            assert (await http.tell(Way.HTTP, LOOPBACK, sealed)).told is told
+            assert len(await notices(receiver)) == (8 if opt_out else 4)
+
+
 async def test_by_https_it_is_the_same(tmp_path: Path, trusted: Authority, publisher: Publisher) -> None:
     certificate, key = trusted.issue("receiver.example")
     given = {"https": "127.0.0.1:0", "tls_certificate": certificate, "tls_key": key}
@@ -311,7 +336,7 @@ async def test_behind_a_proxy_its_word_of_the_address_is_taken_and_nobody_elses(
         async with client(receiver.http) as http:
             found = [
                 await http.post(
-                    NOTICES, content=b"x", headers={"content-type": MEDIA_TYPE, "x-forwarded-for": f"192.0.{n}.1"}
+                    PATH, content=b"x", headers={"content-type": CONTENT_TYPE, "x-forwarded-for": f"192.0.{n}.1"}
                 )
                 for n in range(3)
             ]
@@ -394,6 +419,61 @@ async def test_a_new_flood_is_told_to_webhooks_once_signed_and_again_where_it_fa
         await runner.cleanup()
 
 
+@pytest.mark.parametrize("begun", [b"", b"POST /.well-known/overflowd/notices HTTP/1.1\r\nHost: "])
+async def test_who_opens_a_connection_and_says_nothing_is_hung_up_on(begun: bytes) -> None:
+    async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("it was never asked for anything")
+
+    async with serving(nothing, "127.0.0.1:0", idle=1) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(begun)
+        async with asyncio.timeout(DEADLINE):
+            assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.5", "::1"])
+async def test_an_answer_comes_from_the_address_that_was_asked(
+    tmp_path: Path, trusted: Authority, publisher: Publisher, address: str
+) -> None:
+    """Of several that the host has: the sender's socket takes nothing from another."""
+    async with started(laboratory(tmp_path, trusted, publisher, udp="[::]:0")) as receiver:
+        signed = publisher.signed()
+        with Sender(receiver.udp, address) as sender:
+            assert await sender.introduce(signed) == Taken(digest(signed))
+
+
+async def test_a_storm_of_garbage_leaves_it_as_it_was(receiver: Receiver, publisher: Publisher) -> None:
+    draw = random.Random(1)
+    with Sender(receiver.udp) as sender:
+        for _ in range(5_000):
+            with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+                sender.send(draw.randbytes(draw.randrange(1_400)))
+            await asyncio.sleep(0)
+    assert publisher.asked == 0
+    # From that network nothing more is looked at for a while.
+    assert await until(lambda: metric(receiver, "notices", "too-many"))
+    assert await notices(receiver) == []
+
+
+async def test_while_its_store_is_away_nothing_is_said_to_be_taken(
+    tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    with postgresql.server() as server:
+        async with started(laboratory(tmp_path, trusted, publisher, store=server.database())) as receiver:
+            assert (await post(receiver.http, publisher.signed())).status_code == 200
+            await asyncio.to_thread(server.stop)
+            signed = publisher.signed()
+            away = await post(receiver.http, signed)
+            assert (away.status_code, away.json()["type"]) == (503, TAG + "store")
+            async with client(receiver.page) as http:
+                assert (await http.get("/readyz")).status_code == 503
+            await asyncio.to_thread(server.start)
+            assert (await post(receiver.http, signed)).status_code == 200
+            assert await metric(receiver, "notices", "replayed") == 0, "it had not been taken"
+            assert len(await notices(receiver)) == 2
+
+
 async def test_health_is_told_and_what_came_is_counted(receiver: Receiver, publisher: Publisher) -> None:
     assert (await post(receiver.http, publisher.signed())).status_code == 200
     async with client(receiver.page) as http:
@@ -415,6 +495,11 @@ async def test_a_port_that_is_taken_is_said_to_be(
     with pytest.raises(RequestError, match="can't be listened on"):
         async with started(laboratory(tmp_path, trusted, publisher, http=http, **elsewhere)):
             pass
+
+
+def _ports(receiver: Receiver) -> Ports:
+    https, http = (int(url.rpartition(":")[2]) for url in (receiver.https, receiver.http))
+    return Ports(https, http)
 
 
 async def _floods(http: httpx.AsyncClient) -> Any:

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from jfe_cni.overflowd.delivery.http import CONTENT_TYPE, PATH
 from jfe_cni.overflowd.notices.notice import Class
 from jfe_cni.overflowd.receiver.aggregation import Floods, Timeline
-from jfe_cni.overflowd.receiver.api.intake import MEDIA_TYPE, NOTICES
 from jfe_cni.overflowd.receiver.kept import Change
 from jfe_cni.overflowd.receiver.page.markup import Markup, element, together
 from jfe_cni.overflowd.receiver.page.page import Shown, page
@@ -73,7 +73,7 @@ async def receiver(tmp_path: Path, trusted: Authority, publisher: Publisher) -> 
 
 async def tell(receiver: Receiver, signed: bytes) -> None:
     async with httpx.AsyncClient(base_url=receiver.http, trust_env=False, timeout=DEADLINE) as http:
-        (await http.post(NOTICES, content=signed, headers={"content-type": MEDIA_TYPE})).raise_for_status()
+        (await http.post(PATH, content=signed, headers={"content-type": CONTENT_TYPE})).raise_for_status()
 
 
 def test_what_reporters_write_is_text_and_nothing_else() -> None:

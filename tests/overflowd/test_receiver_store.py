@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.pins import Pinning, Publisher
 from jfe_cni.overflowd.receiver.store import Store, open_store
-from jfe_cni.ratelock.demo import postgresql
 from tests.overflowd.test_notices import NOTICE
 
 NOW = time.time_ns() // 1_000
@@ -30,18 +29,9 @@ KEY = new_key()
 CARRIER = Publisher("carrier.example")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgresql.Server]:
-    with postgresql.server() as started:
-        yield started
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/received.db"
-    started: postgresql.Server = request.getfixturevalue("server")
-    return started.database()
+@pytest.fixture
+def url(state_url: str) -> str:
+    return state_url
 
 
 @pytest.fixture

@@ -97,7 +97,8 @@ class Seen:
 @dataclass
 class Flood:
     """`sources`: by prefix; of `End.SOURCE` the destinations. `addresses`: single sources, forged or not. `others`:
-    notices of more prefixes than are told of. `since`, `last`: when they were taken. `number`: of its first notice."""
+    notices of more prefixes than are told of. `since`, `last`: when they were taken. `number`: of its first notice.
+    `evidence`: and who gives it, in the order in which it came."""
 
     name: Name
     number: int
@@ -109,7 +110,7 @@ class Flood:
     others: int = 0
     classes: Counter[Class] = field(default_factory=Counter)
     organisations: dict[str, str] = field(default_factory=dict)
-    evidence: dict[str, None] = field(default_factory=dict)
+    evidence: dict[tuple[str, str], None] = field(default_factory=dict)
 
     @property
     def certainly_spoofed(self) -> int:
@@ -178,7 +179,7 @@ def _add(flood: Flood, taken: Microseconds, domain: str, notice: Notice) -> None
         flood.organisations[domain] = notice.reporter.organisation
     for each in notice.evidence:
         if len(flood.evidence) < MOST_REPORTERS:
-            flood.evidence[each] = None
+            flood.evidence[domain, each] = None
     # Of what is said in the name of one address, that address is the source: only the other ends differ.
     other = notice.flow.destination if notice.to is End.SOURCE else notice.flow.source
     network = prefix(other)

@@ -10,8 +10,10 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jfe_cni.errors import RequestError
 
@@ -41,15 +43,50 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Connection(H11Protocol):
+    """Waits for a request's head no longer than for the next request: uvicorn itself would for ever."""
+
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._await_head()
+        else:
+            self._head_came()
+
+    def _await_head(self) -> None:
+        if self._head is None:
+            self._head = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+
+    def _head_came(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+
 @contextlib.asynccontextmanager
 async def serving(
-    app: ASGIApp, address: str, secured: ssl.SSLContext | None = None, proxies: tuple[str, ...] = ()
+    app: ASGIApp,
+    address: str,
+    secured: ssl.SSLContext | None = None,
+    proxies: tuple[str, ...] = (),
+    idle: int = _IDLE,
 ) -> AsyncIterator[str]:
-    """Serves within; yields the URL. Requests that run on the way out may end. Raises RequestError."""
+    """Serves within; yields the URL. Requests that run on the way out may end. `idle`: seconds that a request's head is
+    waited for. Raises RequestError."""
     with _bound(address) as bound:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -60,7 +97,7 @@ async def serving(
             server_header=False,
             backlog=_BACKLOG,
             limit_concurrency=_MOST_CONNECTIONS,
-            timeout_keep_alive=_IDLE,
+            timeout_keep_alive=idle,
             timeout_graceful_shutdown=_STOPPING,
             h11_max_incomplete_event_size=_LONGEST_HEAD,
             ssl_context_factory=None if secured is None else lambda _config, _default: secured,

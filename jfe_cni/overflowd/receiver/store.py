@@ -29,7 +29,7 @@ from jfe_cni.overflowd.receiver.kept import Change, Kept, Pin
 from jfe_cni.overflowd.receiver.pins import Keys, Pinning, pinning
 from jfe_cni.overflowd.receiver.tables import TABLES
 from jfe_cni.ratelock.stores.commits import GroupCommit
-from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
+from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, may_pass, store_error
 
 Answer = TypeVar("Answer")
 
@@ -156,14 +156,21 @@ class Store:
         return await self._commits.alone(lambda: self._transact(work))
 
     def _transact(self, work: Callable[[Connection], Answer]) -> Answer:
-        try:
-            with self._writer.begin() as connection:
-                if self._replicated:
-                    # One replica at a time: a number that is seen is never followed by a smaller one.
-                    connection.execute(select(func.pg_advisory_xact_lock(TABLES.lock)))
-                return work(connection)
-        except DATABASE_ERRORS as error:
-            raise store_error(error) from error
+        """Twice, where a server may have been started anew: the first connection is gone then."""
+        for tries_left in (1, 0):
+            try:
+                return self._transact_once(work)
+            except DATABASE_ERRORS as error:
+                if not (tries_left and self._replicated and may_pass(error)):
+                    raise store_error(error) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _transact_once(self, work: Callable[[Connection], Answer]) -> Answer:
+        with self._writer.begin() as connection:
+            if self._replicated:
+                # One replica at a time: a number that is seen is never followed by a smaller one.
+                connection.execute(select(func.pg_advisory_xact_lock(TABLES.lock)))
+            return work(connection)
 
     async def _read(self, statement: Executable) -> Sequence[Row[Any]]:
         def read() -> Sequence[Row[Any]]:

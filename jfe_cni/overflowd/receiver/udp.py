@@ -68,7 +68,7 @@ class UdpIntake:
                 continue
             address, port = address_of(socket.inet_pton(socket.AF_INET6, name[0].partition("%")[0])), name[1]
             origin = Origin(address, port)
-            # No one answers from port 0 or to a port that it is itself asked on: two receivers would talk for ever.
+            # To port 0 nothing can be sent (RFC 768: no reply is wanted).
             if port == 0 or not self._reception.admits(origin):
                 continue
             if len(self._tasks) >= 2 * MOST_WAITING:

@@ -45,7 +45,7 @@ def flood_view(flood: Flood) -> dict[str, Any]:
         "notices": flood.whole.notices,
         "packets": flood.whole.estimate,
         "classes": {each.value: count for each, count in sorted(flood.classes.items())},
-        "evidence": list(flood.evidence),
+        "evidence": [{"domain": domain, "evidence": said} for domain, said in flood.evidence],
         "reporters": [
             {"domain": domain, "organisation": name, "packets": flood.whole.packets[domain]}
             for domain, name in sorted(flood.organisations.items())

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp
 
 from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.delivery.http import CONTENT_TYPE as MEDIA_TYPE
+from jfe_cni.overflowd.delivery.http import PATH as NOTICES
 from jfe_cni.overflowd.notices import messages
 from jfe_cni.overflowd.notices.keys import PUBLISHED
 from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE
@@ -24,9 +26,6 @@ from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.own_keys import OwnKeys
 from jfe_cni.overflowd.receiver.reception import Reception
 
-NOTICES = "/.well-known/overflowd/notices"
-# RFC 7515, section 9.2.1.
-MEDIA_TYPE = "application/jose"
 _JWK_SET = "application/jwk-set+json"  # RFC 7517, section 8.5.2
 
 
@@ -52,6 +51,9 @@ def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics) ->
         if isinstance(decision, NotTaken) and decision.reason is not Stale.REPLAYED:
             return response(problems.not_taken(decision.reason))
         assert answered.message is not None
+        if isinstance(answered.message, messages.OptOut):
+            # As `delivery.http` looks for it: 410, there is nobody here any more who wants one.
+            return Response(answered.message.signed, 410, media_type=MEDIA_TYPE)
         return Response(messages.encode(answered.message), media_type="text/plain")
 
     @app.get(PUBLISHED)

@@ -167,8 +167,9 @@ def _spoofing(flood: Flood) -> list[Markup]:
     forged = sorted({domain for seen in flood.addresses.values() for domain in seen.forged})
     if not forged:
         return []
+    said = [f"{domain}: {each}" for domain, each in flood.evidence if domain in forged]
     certain = [f"{flood.certainly_spoofed:,} sources of {len(flood.addresses):,}"] if flood.certainly_spoofed else []
-    return _each_under([*certain, "seen by " + ", ".join(forged[:_MOST_PEERS]), *list(flood.evidence)[:_MOST_PEERS]])
+    return _each_under([*certain, "seen by " + ", ".join(forged[:_MOST_PEERS]), *said[:_MOST_PEERS]])
 
 
 def _each_under(lines: Iterable[str]) -> list[Markup]:
