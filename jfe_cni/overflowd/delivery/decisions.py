@@ -5,13 +5,12 @@ Never a weapon: all that is sent for a notice, by every way and in every try, is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.delivery.destinations import Policy, Withheld, expected_amplification, is_smaller_than_the_flow
-from jfe_cni.overflowd.delivery.optouts import Cause
-from jfe_cni.overflowd.delivery.outcomes import Outcome, Spared, State, Told, Way
+from jfe_cni.overflowd.delivery.outcomes import Cause, Outcome, Spared, State, Told, Way
 from jfe_cni.overflowd.notices.notice import Notice
 
 LONGEST_WAIT: Microseconds = 6 * 3_600 * 1_000_000
@@ -61,7 +60,7 @@ def answers_to(notice: Notice, octets: int) -> bool:
 
 
 def next_step(
-    notice: Notice, ways: Sequence[Way], tried: Sequence[Tried], cost: dict[Way, int], cause: Cause | None = None
+    notice: Notice, ways: Sequence[Way], tried: Sequence[Tried], cost: Mapping[Way, int], cause: Cause | None = None
 ) -> Try | Outcome:
     """`ways`: in their order. `cost`: octets of each, at most. Each way is tried once."""
     last = tried[-1] if tried else None

@@ -4,7 +4,6 @@ database, so that every collector knows."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import ip_network
 
 from sqlalchemy import Connection, delete, or_, select
@@ -14,6 +13,7 @@ from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.delivery.answers import OptOutHeard
 from jfe_cni.overflowd.delivery.database import Database, now
 from jfe_cni.overflowd.delivery.destinations import Network
+from jfe_cni.overflowd.delivery.outcomes import Cause
 from jfe_cni.overflowd.delivery.schema import left_alone
 from jfe_cni.overflowd.notices.optout import WIDEST
 
@@ -21,11 +21,6 @@ UNREACHABLE_FOR: Microseconds = 86_400 * 1_000_000
 """A day: of a filter that is there for good a second try a day is no burden, and of a host that was down it is soon."""
 
 _SECOND = 1_000_000
-
-
-class Cause(StrEnum):
-    ASKED = "asked"
-    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,12 @@ _TOGETHER = 10_000
 
 @dataclass(frozen=True)
 class Claimed:
-    """A copy that this collector, and no other, may send. `notice`: as it was written."""
+    """A copy that this collector, and no other, may send. `notice`: as it was written. `age`: since it was put."""
 
     id: int
     address: Address
     notice: bytes
-    put_at: Microseconds
+    age: Microseconds
 
 
 class Outbox:
@@ -94,7 +94,7 @@ class Outbox:
             held = {"state": State.SENDING, "holder": self._collector, "held_until": at + LEASE, "changed_at": at}
             if rows:
                 connection.execute(update(copies).where(copies.c.id.in_([row.id for row in rows])).values(held))
-            return [Claimed(row.id, ip_address(row.address), row.notice, row.put_at) for row in rows]
+            return [Claimed(row.id, ip_address(row.address), row.notice, at - row.put_at) for row in rows]
 
         claimed = await self._database.run(work)
         self._held.update(each.id for each in claimed)

@@ -46,6 +46,13 @@ class Spared(StrEnum):
     UNREACHABLE = "unreachable"
 
 
+class Cause(StrEnum):
+    """For which an address is left alone, the strongest first."""
+
+    ASKED = "asked"
+    UNREACHABLE = "unreachable"
+
+
 class Told(StrEnum):
     """What one way has heard."""
 

@@ -49,7 +49,8 @@ def most(way: Way, address: Address, signed: int, sealed: int, *, asks_key: bool
     """Octets to the address. `signed`, `sealed`: bytes of the notice as it goes by UDP, and by HTTP. `asks_key`: its
     key is looked for, by HTTP, before."""
     if way is Way.UDP:
-        return UDP_TRIES * datagram(signed, address) + datagram(signed + ECHO, address)
+        tries = UDP_TRIES * datagram(signed, address) + datagram(signed + ECHO, address)
+        return tries + (_connection(REQUEST_HEAD, address, secure=True) if asks_key else 0)
     if way is Way.MAIL:
         # To an abuse desk, by a mail server: none of it is the address's.
         return 0

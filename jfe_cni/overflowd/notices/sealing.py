@@ -32,6 +32,11 @@ LARGEST_HEADER = 1_024
 LARGEST_SEALED = LARGEST_SIGNED * 4 // 3 + LARGEST_HEADER + 64
 
 
+def largest_sealed(signed: int) -> int:
+    """Bytes that as many signed ones are at most, when they are sealed: with a header of our own, which is 400."""
+    return signed * 4 // 3 + 512
+
+
 class NotOpened(StrEnum):
     """Why something sealed is not read."""
 

@@ -1,0 +1,220 @@
+"""Takes copies out of the outbox and has them delivered, each by one way after another, and accounts for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from joserfc.jwk import OKPKey
+
+from jfe_cni.errors import JfeError
+from jfe_cni.overflowd.delivery.budgets import Budgets
+from jfe_cni.overflowd.delivery.counts import Counts
+from jfe_cni.overflowd.delivery.decisions import Tried, Try, is_unreachable, next_step, withheld
+from jfe_cni.overflowd.delivery.destinations import Policy
+from jfe_cni.overflowd.delivery.optouts import LeavingAlone
+from jfe_cni.overflowd.delivery.outbox import LEASE, Claimed, Outbox
+from jfe_cni.overflowd.delivery.outcomes import Broken, Outcome, Spared, State, Told
+from jfe_cni.overflowd.delivery.ways import Ways, identity
+from jfe_cni.overflowd.notices.notice import Notice, decode
+from jfe_cni.overflowd.notices.signing import sign
+from jfe_cni.ratelock.structured_log import fields
+
+UPKEEP_SECONDS = LEASE / 3e6
+# Between two looks for what another collector has put, or nobody sent.
+_POLL_SECONDS = 1.0
+# After the database or the budgets could not be asked.
+_PAUSE_SECONDS = 5.0
+_BUDGETS_SECONDS = 3_600.0
+
+# Seconds between tries to write down what has become of a copy.
+_PATIENCE = (1.0, 2.0, 4.0, 8.0, 8.0)
+
+_INTERRUPTED = Outcome(State.UNKNOWN, Broken.INTERRUPTED)
+
+
+class Courier:
+    """`send`: False, nothing is sent, and all that would be is accounted for as a dry run. `concurrency`: copies at
+    once. `stop_seconds`: how long those that are under way may take when it ends."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        left_alone: LeavingAlone,
+        budgets: Budgets,
+        ways: Ways,
+        policy: Policy,
+        key: OKPKey,
+        counts: Counts,
+        *,
+        send: bool,
+        concurrency: int,
+        stop_seconds: float,
+    ) -> None:
+        self._outbox = outbox
+        self._left_alone = left_alone
+        self._budgets = budgets
+        self._ways = ways
+        self._policy = policy
+        self._key = key
+        self._send = send
+        self._concurrency = concurrency
+        self._stop_seconds = stop_seconds
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._paused_until = 0.0
+        self._log = logging.getLogger(__name__)
+        self.counts = counts
+
+    async def run(self) -> None:
+        """Until it is cancelled: then what is under way is finished or accounted for. Raises JfeError: what waiting
+        doesn't mend."""
+        self._failure = None
+        await self._outbox.resume()
+        upkeep = [
+            asyncio.create_task(self._regularly(UPKEEP_SECONDS, self._keep_up)),
+            asyncio.create_task(self._regularly(_BUDGETS_SECONDS, self._budgets.keep_up)),
+        ]
+        try:
+            while self._failure is None:
+                await self._turn()
+        finally:
+            await self._finish()
+            for task in upkeep:
+                task.cancel()
+            await asyncio.gather(*upkeep, return_exceptions=True)
+        raise self._failure
+
+    async def _turn(self) -> None:
+        self._outbox.arrived.clear()
+        room = self._concurrency - len(self._under_way)
+        if room and asyncio.get_running_loop().time() >= self._paused_until:
+            claimed = await self._claim(room)
+            for each in claimed:
+                task = asyncio.create_task(self._deliver(each))
+                self._under_way.add(task)
+                task.add_done_callback(self._ended)
+            self.counts.sending.set(len(self._under_way))
+            if claimed:
+                return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._outbox.arrived.wait()
+
+    async def _claim(self, room: int) -> Sequence[Claimed]:
+        """Cancelled, it gives back what it was given meanwhile."""
+        claiming = asyncio.ensure_future(self._outbox.claim(room))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with contextlib.suppress(JfeError):
+                for each in await claiming:
+                    await self._outbox.give_back(each)
+            raise
+        except JfeError as error:
+            self._pause(error)
+            return ()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self.counts.sending.set(len(self._under_way))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+        self._outbox.arrived.set()
+
+    async def _finish(self) -> None:
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=self._stop_seconds)
+        for task in self._under_way:
+            task.cancel()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _deliver(self, claimed: Claimed) -> None:
+        tried: list[Tried] = []
+        try:
+            outcome = await self._outcome(claimed, tried)
+        except asyncio.CancelledError:
+            await self._leave(claimed, _INTERRUPTED if tried else None)
+            raise
+        except JfeError as error:
+            await self._leave(claimed, _INTERRUPTED if tried else None)
+            if not error.temporary:
+                raise
+            self._pause(error)
+            return
+        await self._leave(claimed, outcome)
+
+    async def _outcome(self, claimed: Claimed, tried: list[Tried]) -> Outcome:
+        """`tried`: grows before a way is tried."""
+        address, notice = claimed.address, decode(claimed.notice)
+        if not isinstance(notice, Notice):
+            return Outcome(State.FAILED, notice)
+        cause = await self._left_alone.cause(address)
+        reason = withheld(notice, address, claimed.age, self._policy, cause, self._ways.order)
+        if reason is not None:
+            return reason
+        signed = sign(notice, self._key).encode()
+        cost = self._ways.cost(address, signed)
+        step = next_step(notice, self._ways.order, (), cost, cause)
+        if isinstance(step, Outcome):
+            return step
+        if not self._send:
+            return Outcome(State.WITHHELD, Spared.DRY_RUN)
+        if (spared := await self._budgets.admit(identity(notice), address)) is not None:
+            return Outcome(State.WITHHELD, spared)
+        while isinstance(step, Try):
+            # Before: whoever is interrupted from here on does not know what has left.
+            tried.append(Tried(step.way, Told.NO_ANSWER))
+            answer = await self._ways.tell(step.way, address, notice, signed)
+            tried[-1] = Tried(step.way, answer.told)
+            self.counts.tried(step.way, answer.told, answer.octets)
+            if answer.opt_out is not None:
+                await self._patiently(partial(self._left_alone.ask, address, answer.opt_out))
+            step = next_step(notice, self._ways.order, tried, cost, cause)
+        if is_unreachable(tried):
+            await self._patiently(partial(self._left_alone.give_up, address))
+        return step
+
+    async def _leave(self, claimed: Claimed, outcome: Outcome | None) -> None:
+        """`outcome`: None, nothing has left and it waits again."""
+        if outcome is None:
+            await self._patiently(partial(self._outbox.give_back, claimed))
+        else:
+            await self._patiently(partial(self._outbox.end, claimed, outcome))
+
+    async def _patiently(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Until the database takes it, for as long as the row is held: after that it is accounted for as unknown."""
+        for pause in _PATIENCE:
+            try:
+                await write()
+            except JfeError as error:
+                if not error.temporary:
+                    raise
+                self._pause(error)
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    def _pause(self, error: JfeError) -> None:
+        """Nothing more is taken for a while."""
+        self._paused_until = asyncio.get_running_loop().time() + _PAUSE_SECONDS
+        self._log.warning("delivery pauses", extra=fields(reason=error.message))
+
+    async def _keep_up(self) -> None:
+        await self._outbox.keep_up()
+        await self._left_alone.keep_up()
+
+    async def _regularly(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except JfeError as error:
+                if not error.temporary:
+                    self._failure = error
+                    return
+                self._pause(error)
+            await asyncio.sleep(seconds)

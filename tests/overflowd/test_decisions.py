@@ -1,0 +1,160 @@
+"""Each step of a delivery: by which way next, when there is none, and that it is all together less than what it answers
+to, whatever flows, addresses and answers there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.delivery.decisions import (
+    LONGEST_WAIT,
+    Tried,
+    Try,
+    answers_to,
+    is_unreachable,
+    next_step,
+    withheld,
+)
+from jfe_cni.overflowd.delivery.destinations import Policy, Withheld, expected_amplification
+from jfe_cni.overflowd.delivery.outcomes import Cause, Outcome, Spared, State, Told, Way
+from jfe_cni.overflowd.delivery.sizes import most
+from jfe_cni.overflowd.notices.notice import Notice
+from jfe_cni.overflowd.notices.sealing import largest_sealed
+from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED
+from jfe_cni.overflowd.selection.odds import DEFAULT, LARGEST
+from tests.overflowd.test_notices import NOTICE
+
+ALL = (Way.UDP, Way.HTTPS, Way.HTTP, Way.MAIL)
+DIRECT = ALL[:3]
+FREE: Mapping[Way, int] = dict.fromkeys(Way, 0)
+PUBLIC = ip_address("8.8.8.8")
+
+
+def flow_of(packets: int, octets: int, sampling: int = 0, odds: float = DEFAULT) -> Notice:
+    flow = dataclasses.replace(NOTICE.flow, packets=packets, octets=octets, sampling=sampling)
+    return dataclasses.replace(NOTICE, flow=flow, odds=odds)
+
+
+def walk(notice: Notice, ways: Sequence[Way], cost: Mapping[Way, int], told: Sequence[Told]) -> list[Tried]:
+    """The ways that are tried, where each hears what is `told`."""
+    tried: list[Tried] = []
+    for each in told:
+        step = next_step(notice, ways, tried, cost)
+        if isinstance(step, Outcome):
+            break
+        tried.append(Tried(step.way, each))
+    return tried
+
+
+@given(
+    st.integers(1, 10**6), st.integers(20, 65_535), st.integers(0, 10_000), st.floats(1e-9, LARGEST),
+    st.permutations(ALL), st.lists(st.sampled_from(Told), min_size=4, max_size=4),
+    st.integers(300, LARGEST_SIGNED), st.ip_addresses(), st.booleans(),
+)  # fmt: skip
+def test_all_tries_of_a_notice_are_together_less_than_what_it_answers_to(
+    packets: int, size: int, sampling: int, odds: float, ways: list[Way], told: list[Told], signed: int,
+    address: Address, asks_key: bool,
+) -> None:  # fmt: skip
+    notice = flow_of(packets, packets * size, sampling, odds)
+    cost = {way: most(way, address, signed, largest_sealed(signed), asks_key=asks_key) for way in Way}
+    tried = walk(notice, ways, cost, told)
+    assert len({each.way for each in tried}) == len(tried), "each way once"
+    spent = sum(cost[each.way] for each in tried)
+    brought = packets * size * max(sampling, 1)
+    # Of a packet that is drawn with these odds, both ends are sent as much.
+    assert spent < brought or 2 * spent * odds < size
+
+
+@given(st.integers(300, LARGEST_SIGNED), st.ip_addresses(), st.integers(20, 65_535))
+def test_at_the_usual_odds_every_way_is_open_and_is_still_less_than_was_carried(
+    signed: int, address: Address, size: int
+) -> None:
+    """Who forges packets of every kind, each a flow of its own, makes less than it spends."""
+    cost = {way: most(way, address, signed, largest_sealed(signed), asks_key=True) for way in Way}
+    tried = walk(flow_of(1, size), ALL, cost, [Told.NO_ANSWER] * 4)
+    assert [each.way for each in tried] == list(ALL)
+    assert expected_amplification(sum(cost.values()), DEFAULT, size) < 1
+
+
+def test_where_the_odds_are_high_a_flow_must_have_brought_more_than_is_sent() -> None:
+    small, large = flow_of(1, 60, odds=LARGEST), flow_of(250, 15_000, odds=LARGEST)
+    cost = {Way.UDP: 3_000, Way.HTTPS: 13_000, Way.HTTP: 9_000, Way.MAIL: 0}
+    assert next_step(small, DIRECT, (), cost) == Outcome(State.WITHHELD, Spared.LARGER_THAN_ITS_FLOW)
+    assert next_step(large, DIRECT, (), cost) == Try(Way.UDP)
+    tried = walk(large, DIRECT, cost, [Told.NO_ANSWER] * 3)
+    assert [each.way for each in tried] == [Way.UDP, Way.HTTP], "what HTTPS would cost is more than is left"
+    assert not answers_to(large, 15_000)
+    assert answers_to(large, 14_999)
+    assert not answers_to(flow_of(0, 0), 1), "of a flow that brought nothing"
+
+
+@pytest.mark.parametrize(
+    ("told", "then"),
+    [
+        ([], Try(Way.UDP)),
+        ([Told.TAKEN], Outcome(State.SENT, None, Way.UDP)),
+        ([Told.OPTED_OUT], Outcome(State.SENT, Told.OPTED_OUT, Way.UDP)),
+        ([Told.NO_ANSWER], Try(Way.HTTPS)),
+        ([Told.PORT_UNREACHABLE], Try(Way.HTTPS)),
+        ([Told.TOO_LARGE], Try(Way.HTTPS)),
+        ([Told.HOST_UNREACHABLE], Try(Way.MAIL)),
+        ([Told.PROHIBITED], Try(Way.MAIL)),
+        ([Told.NO_ROUTE], Try(Way.MAIL)),
+        ([Told.NO_ANSWER, Told.REFUSED], Try(Way.HTTP)),
+        ([Told.NO_ANSWER, Told.NOT_NOW], Outcome(State.FAILED, Told.NOT_NOW, Way.HTTPS)),
+        ([Told.NO_ANSWER, Told.REFUSED, Told.TAKEN], Outcome(State.SENT, None, Way.HTTP)),
+        ([Told.NO_ANSWER, Told.REFUSED, Told.REFUSED], Try(Way.MAIL)),
+        ([Told.NO_ANSWER] * 3 + [Told.NO_CONTACT], Outcome(State.FAILED, Told.NO_CONTACT, Way.MAIL)),
+    ],
+)
+def test_what_is_heard_says_what_comes_next(told: list[Told], then: Try | Outcome) -> None:
+    tried = [Tried(way, each) for way, each in zip(ALL, told, strict=False)]
+    assert next_step(NOTICE, ALL, tried, FREE) == then
+
+
+def test_without_mail_an_address_that_is_not_there_is_the_end() -> None:
+    tried = [Tried(Way.UDP, Told.PROHIBITED)]
+    assert next_step(NOTICE, DIRECT, tried, FREE) == Outcome(State.FAILED, Told.PROHIBITED, Way.UDP)
+
+
+def test_an_address_that_was_not_there_of_late_is_told_by_mail_alone() -> None:
+    assert next_step(NOTICE, ALL, (), FREE, Cause.UNREACHABLE) == Try(Way.MAIL)
+    assert withheld(NOTICE, PUBLIC, 0, Policy(), Cause.UNREACHABLE, ALL) is None
+    assert withheld(NOTICE, PUBLIC, 0, Policy(), Cause.UNREACHABLE, DIRECT) == Outcome(
+        State.WITHHELD, Spared.UNREACHABLE
+    )
+
+
+def test_who_asked_is_left_alone_whatever_is_decided() -> None:
+    policy = Policy(told=(ip_network("8.8.8.0/24"),))
+    assert withheld(NOTICE, PUBLIC, 0, policy, Cause.ASKED, ALL) == Outcome(State.WITHHELD, Withheld.OPTED_OUT)
+
+
+def test_what_has_waited_too_long_and_what_is_nobodys_is_not_sent() -> None:
+    assert withheld(NOTICE, PUBLIC, LONGEST_WAIT, Policy(), None, ALL) is None
+    late = withheld(NOTICE, PUBLIC, LONGEST_WAIT + 1, Policy(), None, ALL)
+    assert late == Outcome(State.WITHHELD, Spared.TOO_OLD)
+    private = withheld(NOTICE, ip_address("10.0.0.1"), 0, Policy(), None, ALL)
+    assert private == Outcome(State.WITHHELD, Withheld.PRIVATE)
+
+
+@pytest.mark.parametrize(
+    ("told", "gone"),
+    [
+        ([], False),
+        ([Told.PORT_UNREACHABLE] * 3, True),
+        ([Told.PROHIBITED], True),
+        ([Told.PORT_UNREACHABLE, Told.HOST_UNREACHABLE], True),
+        ([Told.NO_ROUTE], False),
+        ([Told.NO_ANSWER], False),
+        ([Told.PORT_UNREACHABLE, Told.REFUSED], False),
+    ],
+)
+def test_only_what_the_network_says_by_every_way_is_remembered(told: list[Told], gone: bool) -> None:
+    assert is_unreachable([Tried(way, each) for way, each in zip(DIRECT, told, strict=False)]) is gone

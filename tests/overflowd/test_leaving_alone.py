@@ -1,0 +1,74 @@
+"""Who is left alone, and for how long, on both databases; every collector knows."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from sqlalchemy import update
+
+from jfe_cni.overflowd.delivery.answers import OptOutHeard
+from jfe_cni.overflowd.delivery.database import open_database
+from jfe_cni.overflowd.delivery.optouts import UNREACHABLE_FOR, LeavingAlone
+from jfe_cni.overflowd.delivery.outcomes import Cause
+from jfe_cni.overflowd.delivery.schema import left_alone
+from jfe_cni.overflowd.notices.optout import OptOutAsked
+
+ADDRESS = ip_address("203.0.113.9")
+FUTURE = 4_000_000_000
+
+
+def heard(until: int | None = None, length: int | None = None, key: str = "key") -> OptOutHeard:
+    return OptOutHeard(OptOutAsked(key, until, length), b"signed")
+
+
+async def test_who_asked_is_left_alone_after_a_restart_with_the_key_that_signed_it(state_url: str) -> None:
+    async with open_database(state_url) as database:
+        await LeavingAlone(database).ask(ADDRESS, heard())
+    async with open_database(state_url) as database:
+        alone = LeavingAlone(database)
+        assert await alone.cause(ADDRESS) is Cause.ASKED
+        assert await alone.cause(ip_address("203.0.113.10")) is None
+        [found] = await alone.all()
+        assert (found.network, found.cause, found.until, found.key) == (
+            ip_network("203.0.113.9/32"), Cause.ASKED, None, "key",
+        )  # fmt: skip
+
+
+async def test_its_network_is_left_alone_with_it_where_it_asks_for_that(state_url: str) -> None:
+    async with open_database(state_url) as database:
+        alone = LeavingAlone(database)
+        await alone.ask(ADDRESS, heard(length=24))
+        await alone.ask(ip_address("2001:db8:1:2::9"), heard(length=48))
+        assert await alone.cause(ip_address("203.0.113.255")) is Cause.ASKED
+        assert await alone.cause(ip_address("203.0.114.1")) is None
+        assert await alone.cause(ip_address("2001:db8:1:ffff::1")) is Cause.ASKED
+        assert await alone.cause(ip_address("2001:db8:2::1")) is None
+
+
+async def test_it_is_told_again_when_its_time_is_over_or_it_is_lifted_by_hand(state_url: str) -> None:
+    async with open_database(state_url) as database:
+        alone = LeavingAlone(database)
+        await alone.ask(ADDRESS, heard(until=FUTURE))
+        assert await alone.cause(ADDRESS) is Cause.ASKED
+        await alone.ask(ADDRESS, heard(until=1))
+        assert await alone.cause(ADDRESS) is None, "the last word holds"
+        assert await alone.all() == []
+        await alone.ask(ADDRESS, heard())
+        assert await alone.lift(ip_network("203.0.113.9/32"))
+        assert not await alone.lift(ip_network("203.0.113.9/32"))
+        assert await alone.cause(ADDRESS) is None
+
+
+async def test_who_can_not_be_reached_is_left_alone_for_a_day(state_url: str) -> None:
+    async with open_database(state_url) as database:
+        alone = LeavingAlone(database)
+        await alone.give_up(ADDRESS)
+        assert await alone.cause(ADDRESS) is Cause.UNREACHABLE
+        await alone.ask(ADDRESS, heard())
+        assert await alone.cause(ADDRESS) is Cause.ASKED
+        await alone.keep_up()
+        assert len(await alone.all()) == 2
+        later = update(left_alone).values(until=left_alone.c.until - UNREACHABLE_FOR)
+        await database.run(lambda connection: connection.execute(later))
+        await alone.keep_up()
+        assert [each.cause for each in await alone.all()] == [Cause.ASKED]
