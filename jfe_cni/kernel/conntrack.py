@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,25 +104,27 @@ class Entry:
         return None if found is None else int(_COUNT.unpack_from(found)[0])
 
 
-@dataclass(frozen=True)
 class Dump:
-    """`whole`: nothing of the table was left out for its size."""
+    """The entries there are, `most` at most, as the kernel gives them: the table is never in memory as a whole. Not of
+    one moment: one that comes or goes meanwhile is in it or not.
 
-    entries: list[Entry]
-    whole: bool
+    To be gone through once; raises HostError, KernelError then. `whole`: it was, and nothing was left out."""
 
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.whole = False
 
-def dump(most: int) -> Dump:
-    """The entries there are now, `most` at most. Not of one moment: one that comes or goes meanwhile is in it or not.
-
-    Raises HostError, KernelError."""
-    with asking(NETLINK_NETFILTER, "conntrack's table can't be read") as netlink:
-        # Closed with what is left unread: the kernel then ends the dump.
-        messages = netlink.stream(IPCTNL_MSG_CT_GET, bytes(NFGENMSG))
-        found: list[Entry] = []
-        with contextlib.suppress(InterruptedError):
-            found.extend(_entry(message) for message in itertools.islice(messages, most))
-        return Dump(found, len(found) < most)
+    def __iter__(self) -> Iterator[Entry]:
+        with (
+            asking(NETLINK_NETFILTER, "conntrack's table can't be read") as netlink,
+            contextlib.suppress(InterruptedError),
+        ):
+            for number, message in enumerate(netlink.stream(IPCTNL_MSG_CT_GET, bytes(NFGENMSG))):
+                if number == self._most:
+                    # The socket is closed with the rest unread, which ends the dump.
+                    return
+                yield _entry(message)
+        self.whole = True
 
 
 class Endings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from struct import pack
 
 from hypothesis import given
@@ -20,7 +22,6 @@ from jfe_cni.kernel.conntrack import (
     CTA_TIMESTAMP_START,
     CTA_TUPLE_IP,
     CTA_TUPLE_PROTO,
-    Dump,
     Entry,
 )
 from jfe_cni.kernel.netlink import attribute
@@ -50,8 +51,19 @@ def entry(number: int, sent: int | None, returned: int = 0, started: int | None 
     )
 
 
-def dump(*entries: Entry, whole: bool = True) -> Dump:
-    return Dump(list(entries), whole)
+@dataclass
+class Shown:
+    """What a dump has shown."""
+
+    entries: list[Entry]
+    whole: bool
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+
+def dump(*entries: Entry, whole: bool = True) -> Shown:
+    return Shown(list(entries), whole)
 
 
 def tracked(unsent: Unsents | None = None, most: int = 1000) -> Tracked:
@@ -120,6 +132,15 @@ def test_entries_beyond_those_that_can_be_remembered_are_told_at_their_end_and_o
     assert [flow.packets for flow in source.look(dump(entry(1, 5), entry(2, 8)), 2000)] == []
     assert [flow.packets for flow in source.ended([entry(2, 9), entry(1, 6)], 3000)] == [9, 1]
     assert len(source) == 0
+
+
+def test_what_is_too_much_for_one_look_is_told_at_the_next() -> None:
+    source = tracked(most=4)
+    shown = [entry(number, 5, 5) for number in range(4)]
+    first = source.look(dump(*shown), 1000)
+    second = source.look(dump(*shown), 2000)
+    assert (len(first), len(second), source.look(dump(*shown), 3000)) == (4, 4, [])
+    assert {flow.ends for flow in first}.isdisjoint({flow.ends for flow in second})
 
 
 def test_what_nobody_counted_is_not_told() -> None:

@@ -6,6 +6,7 @@ time."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Literal
@@ -22,6 +23,10 @@ Use = Literal["off", "read", "account"]
 
 _MOST_READ = 2 * MOST_ENTRIES
 """Entries of one dump, some ten microseconds each to read, and ten more where there is something to tell."""
+
+
+_MOST_ENDED = MOST_ENTRIES // 2
+"""Taken at once; more wait in the socket."""
 
 
 class Conntrack:
@@ -73,14 +78,14 @@ class Conntrack:
             # First, so that what ends while the table is read is not missed.
             self._endings = conntrack.Endings()
             try:
-                self._tracked.begin(conntrack.dump(_MOST_READ), at)
+                self._tracked.begin(conntrack.Dump(_MOST_READ), at)
             except JfeError:
                 self._endings.close()
                 self._endings = None
                 raise
             flows = []
         else:
-            flows = self._tracked.look(conntrack.dump(_MOST_READ), at)
+            flows = self._tracked.look(conntrack.Dump(_MOST_READ), at)
         self._say(absent)
         return flows
 
@@ -88,7 +93,8 @@ class Conntrack:
         if self._endings is None:
             return []
         overruns = self._endings.overruns
-        flows = list(self._tracked.ended(self._endings.take(), at))
+        entries = itertools.islice(self._endings.take(), _MOST_ENDED)
+        flows = list(self._tracked.ended(entries, at))
         self._unsent[Unsent.OVERRUN] += self._endings.overruns - overruns
         return flows
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from jfe_cni.agent.flows.flow import EndReason, Ends, Flow, Milliseconds
 from jfe_cni.agent.flows.unsent import Unsent, Unsents
-from jfe_cni.kernel.conntrack import Dump, Entry, Tuple
+from jfe_cni.kernel.conntrack import Entry, Tuple
 
 MOST_ENTRIES = 65_536
-"""Remembered at once, of some 400 bytes each. What is beyond is told of when it ends."""
+"""Remembered, and told of in one look: some 400 bytes each. What is beyond is told of later, or when it ends."""
 
 _ICMP, _TCP, _ICMPV6 = 1, 6, 58
 _Count = tuple[int, int]
+
+
+class Table(Protocol):
+    """Entries; once they have been gone through, whether these were all."""
+
+    whole: bool
+
+    def __iter__(self) -> Iterator[Entry]: ...
 
 
 class _Seen(NamedTuple):
@@ -37,16 +45,21 @@ class Tracked:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def begin(self, dump: Dump, at: Milliseconds) -> None:
+    def begin(self, table: Table, at: Milliseconds) -> None:
         """The first look."""
-        for _ in self._changes(dump.entries, at):
-            continue
+        self._look += 1
+        for entry in table:
+            if entry.sent is not None and entry.returned is not None and len(self._seen) < self._most:
+                self._seen[entry.key] = _Seen(self._look, entry.sent, entry.returned)
         self._looked = at
 
-    def look(self, dump: Dump, at: Milliseconds) -> list[Flow]:
-        """What each entry has counted since the last look."""
-        flows = list(self._changes(dump.entries, at))
-        if dump.whole:
+    def look(self, table: Table, at: Milliseconds) -> list[Flow]:
+        """What each entry has counted since the last look, or since the one before where there was too much to tell."""
+        self._look += 1
+        flows: list[Flow] = []
+        for entry in table:
+            self._change(entry, flows, at)
+        if table.whole:
             # A dump beside changes may miss one entry, but not the same one again and again.
             gone = [key for key, seen in self._seen.items() if seen.look < self._look - 1]
             for key in gone:
@@ -65,18 +78,21 @@ class Tracked:
             seen = self._seen.pop(entry.key, None)
             yield from self._flows(entry, seen, at, EndReason.END if entry.protocol == _TCP else EndReason.IDLE)
 
-    def _changes(self, entries: Iterable[Entry], at: Milliseconds) -> Iterator[Flow]:
-        self._look += 1
-        for entry in entries:
-            if entry.sent is None or entry.returned is None:
-                # Made before somebody switched accounting on.
-                continue
-            seen = self._seen.get(entry.key)
-            if seen is None and len(self._seen) >= self._most:
-                continue
-            self._seen[entry.key] = _Seen(self._look, entry.sent, entry.returned)
-            if seen is None or (seen.sent, seen.returned) != (entry.sent, entry.returned):
-                yield from self._flows(entry, seen, at, EndReason.ACTIVE)
+    def _change(self, entry: Entry, flows: list[Flow], at: Milliseconds) -> None:
+        if entry.sent is None or entry.returned is None:
+            # Made before somebody switched accounting on.
+            return
+        seen = self._seen.get(entry.key)
+        if seen is None and len(self._seen) >= self._most:
+            return
+        if len(flows) >= self._most:
+            # It is there, and its turn comes.
+            if seen is not None:
+                self._seen[entry.key] = seen._replace(look=self._look)
+            return
+        self._seen[entry.key] = _Seen(self._look, entry.sent, entry.returned)
+        if seen is None or (seen.sent, seen.returned) != (entry.sent, entry.returned):
+            flows.extend(self._flows(entry, seen, at, EndReason.ACTIVE))
 
     def _flows(self, entry: Entry, seen: _Seen | None, at: Milliseconds, end: EndReason) -> Iterator[Flow]:
         original, reply, protocol = entry.original(), entry.reply(), entry.protocol
