@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import click
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from jfe_cni.overflowd.cli.settings_options import given, options_of
 from jfe_cni.overflowd.collector import health
-from jfe_cni.overflowd.collector.service import Collector, Outbox, listen_address, opened
+from jfe_cni.overflowd.collector.delivering import Delivering, delivering
+from jfe_cni.overflowd.collector.service import Collector, listen_address, opened
 from jfe_cni.overflowd.notices import keys
 from jfe_cni.overflowd.notices.notice import Notice, encode
 from jfe_cni.overflowd.settings import SETTINGS, Settings
@@ -31,13 +32,16 @@ def run(**flags: Any) -> None:
     """Collect NetFlow, IPFIX and sFlow, and tell both ends of about one packet in a million, until SIGTERM.
 
     Without --send nothing is sent: each notice is printed, a line of JSON, unsigned. With it, notices are kept in the
-    state until they are sent or accounted for, over restarts.
+    state until they are sent or accounted for, over restarts. SIGHUP takes a rotated key into use.
     """
     asyncio.run(_run(given(SETTINGS, flags)))
 
 
 class Printed:
     """The outbox of a dry run."""
+
+    def rotate(self) -> None:
+        """Nothing is signed."""
 
     async def put(self, notices: Sequence[Notice]) -> None:
         await asyncio.to_thread(self._print, [encode(notice).decode() for notice in notices])
@@ -52,25 +56,29 @@ async def _run(settings: Settings) -> None:
     log, loop, stop = logging.getLogger(LOGGER), asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    registry = CollectorRegistry()
-    async with _outbox(settings, registry) as outbox:
+    async with _outbox(settings, stop) as outbox:
+        loop.add_signal_handler(signal.SIGHUP, outbox.rotate)
         with opened(settings, outbox) as collector:
-            registry.register(collector.counts)
-            async with _health(settings, registry, collector, stop) as port:
-                log.info("collecting", extra=fields(ports=collector.ports, listen=port, send=False))
+            async with _health(settings, outbox, collector, stop) as port:
+                log.info("collecting", extra=fields(ports=collector.ports, listen=port, send=settings.send))
                 await collector.run(stop)
     counts = collector.counts
     log.info("stopped", extra=fields(datagrams=counts.datagrams.total(), notices=counts.notices.total()))
 
 
 @contextlib.asynccontextmanager
-async def _outbox(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[Outbox]:
-    yield Printed()
+async def _outbox(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Delivering | Printed]:
+    """Where delivery ends by itself, all ends."""
+    if not settings.send:
+        yield Printed()
+        return
+    async with delivering(settings, settings.key_file, stop) as made:
+        yield made
 
 
 @contextlib.asynccontextmanager
 async def _health(
-    settings: Settings, registry: CollectorRegistry, collector: Collector, stop: asyncio.Event
+    settings: Settings, outbox: Delivering | Printed, collector: Collector, stop: asyncio.Event
 ) -> AsyncIterator[int | None]:
     """Yields the port, where there is one."""
     if not settings.listen:
@@ -82,7 +90,13 @@ async def _health(
             return "stopping"
         return None if collector.refused is None else collector.refused.message
 
-    app = health.application(registry, unready, _published(settings))
+    registry = CollectorRegistry()
+    registry.register(collector.counts)
+
+    def metrics() -> bytes:
+        return generate_latest(registry) + (generate_latest(outbox.registry) if isinstance(outbox, Delivering) else b"")
+
+    app = health.application(metrics, unready, _published(settings))
     async with health.serving(app, listen_address(settings.listen)) as port:
         yield port
 

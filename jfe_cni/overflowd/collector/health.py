@@ -9,7 +9,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from jfe_cni.errors import RequestError
@@ -17,9 +16,9 @@ from jfe_cni.overflowd.notices.keys import PUBLISHED
 
 
 def application(
-    registry: CollectorRegistry, unready: Callable[[], str | None], published: Callable[[], Mapping[str, object]]
+    metrics: Callable[[], bytes], unready: Callable[[], str | None], published: Callable[[], Mapping[str, object]]
 ) -> web.Application:
-    """`unready`: why; None, it is ready. `published`: the JWK set."""
+    """`metrics`: as Prometheus reads them. `unready`: why; None, it is ready. `published`: the JWK set."""
 
     async def healthz(_: web.Request) -> web.Response:
         """The process answers: no reason to start another."""
@@ -31,15 +30,15 @@ def application(
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "unready", "reason": why}, status=503)
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics_text(_: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def keys(_: web.Request) -> web.Response:
         # A receiver keeps them for as long; a key that is rotated out stays published for a month.
         return web.json_response(published(), headers={"Cache-Control": "public, max-age=3600"})
 
     made = web.Application()
-    for path, handler in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", metrics), (PUBLISHED, keys)):
+    for path, handler in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", metrics_text), (PUBLISHED, keys)):
         made.router.add_get(path, handler)
     return made
 

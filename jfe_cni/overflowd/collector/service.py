@@ -32,8 +32,8 @@ from jfe_cni.ratelock.structured_log import fields
 
 # Seconds between tries to put what the outbox refuses for now: what comes waits in the sockets meanwhile.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-# Of the time that there is to stop, what reading the sockets empty may take; the rest is delivery's.
-_DRAINING = 0.25
+# Of the time that there is to stop, what reading the sockets empty may take, and as much for the outbox.
+_DRAINING = 0.5
 
 Network = IPv4Network | IPv6Network
 

@@ -133,8 +133,12 @@ class CollectorSettings:
         ),
     )
     stop_timeout: float = field(
-        default=20.0,
-        metadata=about("How long what is under way at SIGTERM may take", unit="s", reason="below Kubernetes' 30"),
+        default=8.0,
+        metadata=about(
+            "How long what waits in the sockets at SIGTERM may take to be read, and to be put into the outbox",
+            unit="s",
+            reason="with --delivery-timeout below Kubernetes' 30",
+        ),
     )
     log_format: Literal["json", "text"] = field(
         default="json", metadata=about("The form of log lines on standard error", reason="machines")

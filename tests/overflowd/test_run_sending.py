@@ -1,0 +1,173 @@
+"""`overflowd run --send`: a process with its state on disk, exporters and receivers on real sockets, and `kill -9`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from joserfc.jwk import OKPKey
+
+from jfe_cni.overflowd.notices import messages
+from jfe_cni.overflowd.notices.notice import End, Notice
+from jfe_cni.overflowd.notices.signing import key_named, verified
+from tests.overflowd.exports import v5, v5_record
+from tests.overflowd.receivers import Reply, UdpReceiver, silent, taking, udp_receiver
+from tests.overflowd.running import Running, running, send
+
+SOURCE, DESTINATION = "127.9.0.1", "127.9.0.2"
+# So many packets that each is told of, and more octets than its notices have.
+SURE = v5_record(SOURCE, DESTINATION, packets=10_000, octets=10_000_000)
+PLENTY = "1000000/10s,1000000/1d"
+
+
+@contextlib.asynccontextmanager
+async def both_ends(reply: Reply) -> AsyncIterator[tuple[UdpReceiver, UdpReceiver]]:
+    async with (
+        udp_receiver(reply, SOURCE) as source,
+        udp_receiver(reply, DESTINATION, source.port) as destination,
+    ):
+        yield source, destination
+
+
+def words(folder: Path, port: int) -> list[str]:
+    given = {
+        "netflow": "127.0.0.1:0", "odds": "0.01", "exporters": "127.0.0.1", "contact": "noc@carrier.example",
+        "organisation": "A Carrier", "keys-url": "https://carrier.example/.well-known/overflowd/keys.json",
+        "key-file": f"{folder}/keys.json", "state": f"sqlite:///{folder}/state.db", "collector": "this",
+        "budgets": f"sqlite:///{folder}/budgets.db", "told": "127.9.0.0/16", "ways": "udp", "udp-port": str(port),
+        "sealing": "never", "address-budget": PLENTY, "prefix-budget": PLENTY, "total-budget": PLENTY,
+    }  # fmt: skip
+    return ["--send", *(word for name, value in given.items() for word in (f"--{name}", value))]
+
+
+@contextlib.asynccontextmanager
+async def collector(folder: Path, port: int) -> AsyncIterator[Running]:
+    """While the receivers of this process answer."""
+    stack = contextlib.ExitStack()
+    try:
+        yield await asyncio.to_thread(stack.enter_context, running(*words(folder, port)))
+    finally:
+        await asyncio.to_thread(stack.close)
+
+
+def copies(folder: Path) -> list[tuple[str, str, str]]:
+    """Nonce, end and state of each."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/state.db?mode=ro", uri=True)) as state:
+        return state.execute("SELECT nonce, to_end, state FROM copies").fetchall()
+
+
+async def until(folder: Path, count: int, *states: str) -> None:
+    end = time.monotonic() + 60
+    while sum(state in states for _, _, state in copies(folder)) < count:
+        assert time.monotonic() < end, Counter(state for _, _, state in copies(folder))
+        await asyncio.sleep(0.05)
+
+
+def keys_of(found: Running) -> dict[str, OKPKey]:
+    published = json.loads(found.get("/.well-known/overflowd/keys.json"))["keys"]
+    return {each["kid"]: OKPKey.import_key(each) for each in published}
+
+
+def read(raw: bytes, keys: dict[str, OKPKey]) -> Notice:
+    message = messages.decode(raw)
+    assert isinstance(message, messages.Sent)
+    notice = verified(message.signed, keys)
+    assert isinstance(notice, Notice), notice
+    return notice
+
+
+async def test_both_ends_are_told_by_notices_that_the_published_key_has_signed(tmp_path: Path) -> None:
+    async with both_ends(taking) as (source, destination), collector(tmp_path, source.port) as running_one:
+        await asyncio.to_thread(send, running_one.ports[0], [v5(*[SURE] * 20)])
+        await until(tmp_path, 40, "sent")
+        keys = await asyncio.to_thread(keys_of, running_one)
+        for receiver, end in ((source, End.SOURCE), (destination, End.DESTINATION)):
+            told = [read(raw, keys) for raw in receiver.got]
+            assert {(each.to, str(each.flow.source), each.reporter.contact) for each in told} == {
+                (end, SOURCE, "noc@carrier.example")
+            }
+            assert len({each.nonce for each in told}) == len(told) == 20
+        assert await asyncio.to_thread(running_one.count, "notices", **{"class": "traffic"}) == 20
+        assert await asyncio.to_thread(running_one.count, "copies_put") == 40
+        status, last = await asyncio.to_thread(running_one.stop)
+    assert (status, last["event"], last["notices"]) == (0, "stopped", 20)
+
+
+async def test_a_rotated_key_signs_when_it_is_told_to_be_used(tmp_path: Path) -> None:
+    async with both_ends(taking) as (source, _), collector(tmp_path, source.port) as running_one:
+        port = running_one.ports[0]
+        await asyncio.to_thread(send, port, [v5(SURE)])
+        await until(tmp_path, 2, "sent")
+        rotate = [
+            sys.executable,
+            "-m",
+            "jfe_cni.overflowd.cli.main",
+            "keys",
+            "rotate",
+            "--key-file",
+            f"{tmp_path}/keys.json",
+        ]
+        await asyncio.to_thread(subprocess.run, rotate, check=True, capture_output=True, timeout=60)
+        running_one.process.send_signal(signal.SIGHUP)
+        # What is chosen while it is opened anew waits.
+        for number in range(2, 12):
+            await asyncio.to_thread(send, port, [v5(SURE)])
+            await until(tmp_path, 2 * number, "sent")
+        keys = await asyncio.to_thread(keys_of, running_one)
+        signers = [key_named(raw) for raw in source.got]
+        assert set(signers) == set(keys)
+        assert signers[0] != signers[-1]
+
+
+@pytest.mark.parametrize("reply", [taking, silent], ids=["answered", "unanswered"])
+async def test_killed_at_any_moment_nothing_chosen_is_lost_and_nothing_sent_twice(reply: Reply, tmp_path: Path) -> None:
+    async with both_ends(reply) as (source, destination):
+        chosen = 0
+        for life in range(4):
+            async with collector(tmp_path, source.port) as running_one:
+                for _ in range(life + 1):
+                    await asyncio.to_thread(send, running_one.ports[0], [v5(*[SURE] * 30)])
+                chosen += 30 * (life + 1)
+                # As soon as it says so, they are durable; some are under way, and some wait.
+                await asyncio.to_thread(running_one.wait_for, "notices", 30 * (life + 1), **{"class": "traffic"})
+                running_one.process.kill()
+                await asyncio.to_thread(running_one.process.wait)
+            assert len(copies(tmp_path)) == 2 * chosen
+        async with collector(tmp_path, source.port):
+            if reply is taking:
+                await until(tmp_path, 2 * chosen, "sent", "unknown")
+            else:
+                await until(tmp_path, 1, "failed")
+        told = Counter((end, digest) for end, digest in _digests(source, destination))
+        by_state = Counter(state for _, _, state in copies(tmp_path))
+        assert len(copies(tmp_path)) == 2 * chosen
+        if reply is taking:
+            assert set(told.values()) == {1}
+            assert by_state["sent"] <= len(told) <= by_state["sent"] + by_state["unknown"]
+            assert by_state["sent"] > 0
+
+
+def _digests(source: UdpReceiver, destination: UdpReceiver) -> Iterator[tuple[End, str]]:
+    """Of each datagram with a notice."""
+    for end, receiver in ((End.SOURCE, source), (End.DESTINATION, destination)):
+        for raw in receiver.got:
+            message = messages.decode(raw)
+            assert isinstance(message, messages.Sent)
+            yield end, messages.digest(message.signed)
+
+
+async def test_nothing_is_sent_without_a_name_to_answer_for_it() -> None:
+    command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run", "--netflow", "127.0.0.1:0", "--send"]
+    ended = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "--send needs --exporters" in ended.stderr
