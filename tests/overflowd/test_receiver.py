@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE, Challenge, OptOu
 from jfe_cni.overflowd.notices.notice import Notice, encode
 from jfe_cni.overflowd.notices.signing import TYPE
 from jfe_cni.overflowd.receiver.api.problems import REASONS, TAG, not_taken
+from jfe_cni.overflowd.receiver.reception import INTRODUCTIONS
 from jfe_cni.overflowd.receiver.service import Receiver
 from jfe_cni.overflowd.receiver.serving import serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
@@ -48,6 +50,7 @@ from tests.overflowd.receiving import (
     started,
     until,
 )
+from tests.overflowd.test_notices import NOTICE
 
 HOUR = 3_600_000_000
 
@@ -419,6 +422,15 @@ async def test_a_new_flood_is_told_to_webhooks_once_signed_and_again_where_it_fa
         await runner.cleanup()
 
 
+async def test_no_network_has_keys_fetched_without_end(receiver: Receiver, publisher: Publisher) -> None:
+    """By many names of its own: each of them would be asked once."""
+    found = [
+        await post(receiver.http, publisher.signed(reporter=replace(NOTICE.reporter, keys=_renamed(publisher, n))))
+        for n in range(INTRODUCTIONS.count + 4)
+    ]
+    assert [each.status_code for each in found] == [503] * INTRODUCTIONS.count + [429] * 4
+
+
 @pytest.mark.parametrize("begun", [b"", b"POST /.well-known/overflowd/notices HTTP/1.1\r\nHost: "])
 async def test_who_opens_a_connection_and_says_nothing_is_hung_up_on(begun: bytes) -> None:
     async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -443,7 +455,9 @@ async def test_an_answer_comes_from_the_address_that_was_asked(
             assert await sender.introduce(signed) == Taken(digest(signed))
 
 
-async def test_a_storm_of_garbage_leaves_it_as_it_was(receiver: Receiver, publisher: Publisher) -> None:
+async def test_a_storm_of_garbage_in_the_name_of_others_does_not_keep_out_who_comes_by_http(
+    receiver: Receiver, publisher: Publisher
+) -> None:
     draw = random.Random(1)
     with Sender(receiver.udp) as sender:
         for _ in range(5_000):
@@ -454,6 +468,7 @@ async def test_a_storm_of_garbage_leaves_it_as_it_was(receiver: Receiver, publis
     # From that network nothing more is looked at for a while.
     assert await until(lambda: metric(receiver, "notices", "too-many"))
     assert await notices(receiver) == []
+    assert (await post(receiver.http, publisher.signed())).status_code == 200
 
 
 async def test_while_its_store_is_away_nothing_is_said_to_be_taken(
@@ -495,6 +510,10 @@ async def test_a_port_that_is_taken_is_said_to_be(
     with pytest.raises(RequestError, match="can't be listened on"):
         async with started(laboratory(tmp_path, trusted, publisher, http=http, **elsewhere)):
             pass
+
+
+def _renamed(publisher: Publisher, number: int) -> str:
+    return publisher.url.replace(publisher.domain, f"name-{number}.example")
 
 
 def _ports(receiver: Receiver) -> Ports:

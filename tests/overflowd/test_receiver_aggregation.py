@@ -9,6 +9,7 @@ from typing import Any
 
 from jfe_cni.overflowd.notices.notice import Class, End, Notice
 from jfe_cni.overflowd.receiver.aggregation import (
+    MANY,
     MINUTE,
     MOST_PER_NOTICE,
     MOST_REPORTERS,
@@ -109,6 +110,13 @@ def test_after_a_quiet_time_it_is_another_flood() -> None:
     assert second.identity != first.identity
     assert (second.since, second.whole.notices) == (NOW + 2 * QUIET + 1, 1)
     assert list(floods) == [second]
+
+
+def test_plain_traffic_is_remarkable_from_many_notices_on() -> None:
+    floods = Floods()
+    plain = [floods.take(n, NOW, "a.example", told(Class.TRAFFIC)) is not None for n in range(MANY + 5)]
+    assert plain == [False] * (MANY - 1) + [True] + [False] * 5
+    assert Floods().take(1, NOW, "a.example", told(Class.REPORTED)) is not None
 
 
 def test_whatever_comes_no_more_is_remembered_than_may_be() -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -159,20 +159,22 @@ async def test_what_was_taken_and_what_comes_is_tailed_from_the_page_and_from_th
 
 
 async def test_what_can_not_be_is_said_in_one_line(tmp_path: Path, environment: Mapping[str, str]) -> None:
-    for flags, said in (
-        (["--store", "mysql://a:secret@b/c"], "of no kind that is known"),
-        (["--own", "203.0.113.9/8"], "--own"),
-        (["--http", "nowhere"], "no address to listen on"),
-        (["--https", "127.0.0.1:0"], "go together"),
-        (["--webhooks", "http://127.0.0.1:1/"], "--webhook-secret"),
-        (["--key-roots", str(tmp_path / "none.pem")], "can't be read"),
-    ):
+    async def complains(flags: Sequence[str], said: str) -> None:
         async with process(*OVERFLOWD, "receive", *flags, environment=environment) as begun:
             async with asyncio.timeout(DEADLINE):
                 printed, complaint = await begun.communicate()
-            assert (begun.returncode, len(complaint.splitlines())) == (1, 1), complaint.decode()
-            assert said in complaint.decode()
-            assert b"secret@" not in printed + complaint
+        assert (begun.returncode, len(complaint.splitlines())) == (1, 1), complaint.decode()
+        assert said in complaint.decode()
+        assert b"secret@" not in printed + complaint
+
+    await asyncio.gather(
+        complains(["--store", "mysql://a:secret@b/c"], "of no kind that is known"),
+        complains(["--own", "203.0.113.9/8"], "--own"),
+        complains(["--http", "nowhere"], "no address to listen on"),
+        complains(["--https", "127.0.0.1:0"], "go together"),
+        complains(["--webhooks", "http://127.0.0.1:1/"], "--webhook-secret"),
+        complains(["--key-roots", str(tmp_path / "none.pem")], "can't be read"),
+    )
     async with process(*OVERFLOWD, "tail", "--url", "http://127.0.0.1:1", environment=environment) as begun:
         _, complaint = await begun.communicate()
         assert (begun.returncode, complaint.startswith(b"overflowd: no receiver answers at")) == (1, True)

@@ -118,6 +118,33 @@ async def test_the_page_comes_with_a_policy_that_lets_nobody_else_in(receiver: R
         assert (await http.get("/static/%2e%2e/page.py")).status_code == 404
 
 
+async def test_by_a_strangers_name_it_is_not_shown(
+    receiver: Receiver, tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    """A page of another's, in a browser on this host, whose name was made to lead here."""
+
+    async def asked(url: str, name: str) -> int:
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            return (await http.get("/api/notices", headers={"host": name})).status_code
+
+    names = (
+        "evil.example",
+        "evil.example:8761",
+        "127.0.0.1.evil.example",
+        "",
+        "127.0.0.1:8761",
+        "[::1]:1",
+        "localhost",
+    )
+    assert [await asked(receiver.page, name) for name in names] == [421] * 4 + [200] * 3
+    elsewhere = laboratory(
+        tmp_path, trusted, publisher, page_names=("ours.example",), store=f"sqlite:///{tmp_path}/another.db"
+    )
+    async with started(elsewhere) as named:
+        assert await asked(named.page, "ours.example:8761") == 200
+        assert await asked(named.page, "evil.example") == 421
+
+
 async def test_a_browser_shows_a_flood_when_it_is_told_of_and_runs_nothing_that_was_written(
     receiver: Receiver, publisher: Publisher
 ) -> None:

@@ -15,7 +15,7 @@ from joserfc.jwk import OKPKey
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.notices.keys import new_key
 from jfe_cni.overflowd.notices.notice import End, new_nonce
-from jfe_cni.overflowd.notices.signing import sign
+from jfe_cni.overflowd.notices.signing import Refused, sign
 from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import Taken
@@ -49,7 +49,7 @@ def taken(made: int = NOW, nonce: str = "", key: OKPKey = KEY) -> Taken:
 
 async def test_what_is_kept_is_there_in_order_and_as_it_was_signed(store: Store) -> None:
     several = [taken() for _ in range(300)]
-    assert await asyncio.gather(*(store.put(each, NOW + n) for n, each in enumerate(several))) == [True] * 300
+    assert await asyncio.gather(*(store.put(each, NOW + n) for n, each in enumerate(several))) == [None] * 300
     kept = await store.since(0)
     assert {each.notice.nonce for each in kept} == {each.notice.nonce for each in several}
     assert [each.number for each in kept] == sorted(each.number for each in kept)
@@ -62,9 +62,9 @@ async def test_nothing_is_kept_twice_whichever_replica_took_it(store: Store, url
     another = await open_store(url)
     try:
         one = taken()
-        assert sorted(await asyncio.gather(store.put(one, NOW), another.put(one, NOW))) == [False, True]
+        assert set(await asyncio.gather(store.put(one, NOW), another.put(one, NOW))) == {None, Stale.REPLAYED}
         other_copy = replace(one, notice=replace(one.notice, to=End.SOURCE))
-        assert await another.put(other_copy, NOW)
+        assert await another.put(other_copy, NOW) is None
         assert len(await store.since(0)) == 2
     finally:
         await another.close()
@@ -84,7 +84,7 @@ async def test_what_is_too_old_or_too_much_is_not_kept_and_is_no_news_again(stor
     assert freshness.take(many[3].notice, NOW) is Stale.TOO_OLD
     assert freshness.take(many[8].notice, NOW) is Stale.REPLAYED
     assert freshness.take(taken(NOW + 20).notice, NOW) is None
-    assert not await store.put(many[3], NOW), "nor by a replica that does not know of it"
+    assert await store.put(many[3], NOW) is Stale.TOO_OLD, "nor by a replica that does not know of it"
 
 
 async def test_after_a_restart_what_was_taken_is_a_replay(store: Store, url: str) -> None:
@@ -116,6 +116,12 @@ async def test_keys_are_pinned_rotated_and_held_on_to(store: Store) -> None:
     assert await store.unpin("carrier.example"), "a person says that it is right"
     assert await store.changes() == []
     assert (await store.pin("carrier.example", {stranger.thumbprint(): stranger}, NOW))[0] is Pinning.FIRST
+
+
+async def test_what_a_key_has_signed_that_another_replica_believes_no_more_is_not_kept(store: Store) -> None:
+    assert await store.unpin("carrier.example")
+    assert await store.put(taken(), NOW) is Refused.UNKNOWN_KEY
+    assert await store.since(0) == []
 
 
 async def test_a_warning_is_over_when_the_former_key_is_published_again(store: Store) -> None:

@@ -24,6 +24,9 @@ from jfe_cni.overflowd.receiver.limits import prefix
 QUIET: Microseconds = 15 * 60 * 1_000_000
 """Without a notice for so long, it has ended: what comes later is another flood."""
 
+MANY = 10
+"""Notices of plain traffic from which on it is remarkable."""
+
 MOST_FLOODS = 1_000
 MOST_SOURCES = 256
 """Prefixes of one flood that are told of each for itself."""
@@ -124,6 +127,11 @@ class Flood:
         return next((each for each in (Spoofed.CERTAIN, Spoofed.SUSPECTED) if each in found), Spoofed.NOT_KNOWN)
 
     @property
+    def is_remarkable(self) -> bool:
+        """More than a packet in a million of what anybody may well send."""
+        return self.whole.notices >= MANY or self.whole.notices > self.classes[Class.TRAFFIC]
+
+    @property
     def identity(self) -> str:
         """The same for all who read the same notices."""
         return f"{self.name} {self.number}"
@@ -137,17 +145,17 @@ class Floods:
         self._floods: OrderedDict[Name, Flood] = OrderedDict()
 
     def take(self, number: int, taken: Microseconds, domain: str, notice: Notice) -> Flood | None:
-        """`number`: of the notice. The flood, if it is a new one."""
+        """`number`: of the notice. The flood, if it has become remarkable by it."""
         name = name_of(notice)
         flood = self._floods.get(name)
-        new = flood is None or taken > flood.last + QUIET
-        if flood is None or new:
+        if flood is None or taken > flood.last + QUIET:
             flood = self._floods[name] = Flood(name, number, taken, taken)
         self._floods.move_to_end(name)
         if len(self._floods) > self._most:
             self._floods.popitem(last=False)
+        was = flood.is_remarkable
         _add(flood, taken, domain, notice)
-        return flood if new else None
+        return flood if flood.is_remarkable and not was else None
 
     def __iter__(self) -> Iterator[Flood]:
         """The last heard of first."""

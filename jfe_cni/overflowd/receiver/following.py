@@ -51,7 +51,7 @@ class Readers:
 
 
 class Following:
-    """`begun`: is told of each new flood, in order. For one event loop."""
+    """`begun`: is told of each flood when it becomes remarkable. For one event loop."""
 
     def __init__(
         self, store: Store, clock: Callable[[], Microseconds], begun: Callable[[Flood], Awaitable[None]]

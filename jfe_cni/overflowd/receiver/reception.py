@@ -26,7 +26,7 @@ MOST_WAITING = 256
 """Notices whose key is being fetched, or that are being kept, for each of both."""
 
 INTRODUCTIONS = Limit(16, 86_400 * 1_000_000)
-"""Of domains that were not known, by one network: or one that has many names would be all the reporters there are."""
+"""Of keys that were not known, by one network: or one that has many names would be all the reporters there are."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Answered:
 
 
 class Reception:
-    """For one event loop. `took`: is told after each notice that was kept. `opted_out`: by this key every reporter is
-    asked to send no more."""
+    """For one event loop. `spoofable`, `proven`: what those may send whose address is not proven, and those whose is:
+    who floods in the name of others makes nobody deaf to what comes by TCP. `took`: is told after each notice that was
+    kept. `opted_out`: by this key every reporter is asked to send no more."""
 
     def __init__(
         self,
@@ -47,7 +48,8 @@ class Reception:
         believed: Believed,
         fetcher: KeyFetcher,
         store: Store,
-        sources: Sources,
+        spoofable: Sources,
+        proven: Sources,
         metrics: Metrics,
         clock: Callable[[], Microseconds],
         took: Callable[[], None],
@@ -57,7 +59,7 @@ class Reception:
         self._believed = believed
         self._fetcher = fetcher
         self._store = store
-        self._sources = sources
+        self._spoofable, self._proven = spoofable, proven
         self._metrics = metrics
         self._clock = clock
         self._took = took
@@ -68,7 +70,8 @@ class Reception:
 
     def admits(self, origin: Origin) -> bool:
         """Whether something of it may be looked at now. To be asked first, once for each."""
-        admitted = self._sources.take(origin.address, self._clock())
+        sources = self._proven if origin.proven else self._spoofable
+        admitted = sources.take(origin.address, self._clock())
         if not admitted:
             self._metrics.untaken(Untaken.TOO_MANY)
         return admitted
@@ -113,8 +116,9 @@ class Reception:
     async def _with_key(self, needed: KeyNeeded, sent: Sent, origin: Origin, size: int) -> Decision:
         self._ledger.received(origin.address, size)
         domain = needed.publisher.domain
-        known = domain in self._believed.keys
-        if not known and not self._introductions.take(prefix(origin.address), self._clock()):
+        if not self._believed.has_room(domain):
+            return NotTaken(Untaken.NO_ROOM)
+        if not self._introductions.take(prefix(origin.address), self._clock()):
             return NotTaken(Untaken.TOO_MANY)
         if self._fetching >= MOST_WAITING:
             return NotTaken(Untaken.NO_KEY)
@@ -128,8 +132,6 @@ class Reception:
         self._metrics.fetched(fetched.keys)
         if isinstance(fetched.keys, Unfetched):
             return NotTaken(Untaken.NO_KEY)
-        if not self._believed.has_room(domain):
-            return NotTaken(Untaken.NO_ROOM)
         outcome, pins = await self._store.pin(domain, fetched.keys, self._clock())
         self._metrics.pinned(outcome)
         if outcome is Pinning.CHANGED:
@@ -141,11 +143,11 @@ class Reception:
 
     async def _keep(self, taken: Taken) -> Decision:
         try:
-            kept = await self._store.put(taken, self._clock())
+            untaken = await self._store.put(taken, self._clock())
         except (JfeError, asyncio.CancelledError):
             self._believed.untake(taken)
             raise
-        if not kept:
-            return NotTaken(Stale.REPLAYED)
+        if untaken is not None:
+            return NotTaken(untaken)
         self._took()
         return taken

@@ -89,12 +89,16 @@ async def receiving(
         challenges = Challenges(secrets.token_bytes(32))
         scope = Scope(settings.own_networks, settings.ports_of_keys)
         intake = Intake(believed.keys, believed.freshness, challenges, scope, keys.opening)
-        sources = Sources(Limit(settings.source_notices, _MINUTE), Limit(settings.all_notices, _MINUTE))
+        spoofable, proven = (
+            Sources(Limit(settings.source_notices, _MINUTE), Limit(settings.all_notices, _MINUTE)) for _ in range(2)
+        )
         opted_out = keys.ring.signing if settings.opt_out else None
-        reception = Reception(intake, believed, fetcher, store, sources, metrics, clock, following.wake, opted_out)
+        reception = Reception(
+            intake, believed, fetcher, store, spoofable, proven, metrics, clock, following.wake, opted_out
+        )
         page = ""
         if settings.page:
-            watching = watching_application(store, following, metrics, clock, stopping)
+            watching = watching_application(store, following, metrics, clock, stopping, frozenset(settings.page_names))
             page = await stack.enter_async_context(serving(watching, settings.page))
         stack.callback(_stop_events, stopping, following)
         app = intake_application(reception, keys, metrics)

@@ -55,6 +55,13 @@ class ReceiverSettings:
             reason="who is attacked is nobody else's business; there is no login",
         ),
     )
+    page_names: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "Names that the page may be asked for by, beside addresses and localhost",
+            reason="none: another's web page, whose name leads here, must not read it in a browser of ours",
+        ),
+    )
     own: tuple[str, ...] = field(
         default=(),
         metadata=about("Networks that notices are taken for", reason="any: whatever is sent here"),
@@ -70,12 +77,18 @@ class ReceiverSettings:
     source_notices: int = field(
         default=600,
         metadata=about(
-            "Of one network (/24, /48) in a minute", unit="messages", reason="ten a second: a reporter sends far fewer"
+            "By one network (/24, /48) in a minute; by UDP, and as many by HTTP",
+            unit="messages",
+            reason="ten a second: a reporter sends far fewer",
         ),
     )
     all_notices: int = field(
         default=30_000,
-        metadata=about("In all in a minute", unit="messages", reason="what one core verifies, with room"),
+        metadata=about(
+            "In all in a minute; by UDP, and as many by HTTP",
+            unit="messages",
+            reason="what one core verifies, with room",
+        ),
     )
     key_networks: tuple[str, ...] = field(
         default=(),

@@ -22,8 +22,9 @@ from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.notices import notice as notices
 from jfe_cni.overflowd.notices.notice import Notice
+from jfe_cni.overflowd.notices.signing import Refused
 from jfe_cni.overflowd.receiver import retention, schema
-from jfe_cni.overflowd.receiver.freshness import OLDEST
+from jfe_cni.overflowd.receiver.freshness import OLDEST, Stale
 from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.kept import Change, Kept, Pin
 from jfe_cni.overflowd.receiver.pins import Keys, Pinning, pinning
@@ -32,6 +33,8 @@ from jfe_cni.ratelock.stores.commits import GroupCommit
 from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, may_pass, store_error
 
 Answer = TypeVar("Answer")
+
+NotPut = Stale | Refused
 
 _PAGE = 1_000
 
@@ -43,7 +46,7 @@ class Store:
     def __init__(self, url: URL) -> None:
         self._writer, self._reader = writer(url), reader(url)
         self._replicated = url.get_backend_name() == "postgresql"
-        self._commits = GroupCommit[tuple[Taken, Microseconds] | None, bool](self._put)
+        self._commits = GroupCommit[tuple[Taken, Microseconds] | None, NotPut | None](self._put)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="overflowd-reads")
 
     async def close(self) -> None:
@@ -53,8 +56,8 @@ class Store:
         self._writer.dispose()
         self._reader.dispose()
 
-    async def put(self, taken: Taken, at: Microseconds) -> bool:
-        """Durable when it returns. False: it was there already, taken by another replica perhaps."""
+    async def put(self, taken: Taken, at: Microseconds) -> NotPut | None:
+        """Durable when it returns None. Else why it is not: what another replica, or retention, has done meanwhile."""
         return await self._commits.submit((taken, at))
 
     async def settled(self) -> None:
@@ -128,26 +131,29 @@ class Store:
         """It takes changes."""
         await self._alone(lambda connection: connection.execute(select(1)))
 
-    def _put(self, together: Sequence[tuple[Taken, Microseconds] | None]) -> Sequence[bool]:
+    def _put(self, together: Sequence[tuple[Taken, Microseconds] | None]) -> Sequence[NotPut | None]:
         rows = [None if each is None else _row(*each) for each in together]
         if not any(rows):
-            return [False] * len(rows)
+            return [None] * len(rows)
         return self._transact(lambda connection: self._keep_all(connection, rows))
 
-    def _keep_all(self, connection: Connection, rows: Sequence[Mapping[str, Any] | None]) -> Sequence[bool]:
+    def _keep_all(self, connection: Connection, rows: Sequence[Mapping[str, Any] | None]) -> Sequence[NotPut | None]:
         domains = {row["domain"] for row in rows if row is not None}
         found = connection.execute(select(schema.pins).where(schema.pins.c.domain.in_(domains))).all()
         forgotten = {(pin.domain, pin.key): pin.forgotten for pin in found}
-        return [row is not None and self._keep(connection, row, forgotten) for row in rows]
+        return [None if row is None else self._keep(connection, row, forgotten) for row in rows]
 
     def _keep(
         self, connection: Connection, row: Mapping[str, Any], forgotten: Mapping[tuple[str, str], Microseconds]
-    ) -> bool:
-        # As another replica may have left them: a key that is no longer believed, what is no longer kept.
-        if row["made"] <= forgotten.get((row["domain"], row["key"]), row["made"]):
-            return False
+    ) -> NotPut | None:
+        youngest = forgotten.get((row["domain"], row["key"]))
+        if youngest is None:
+            return Refused.UNKNOWN_KEY
+        if row["made"] <= youngest:
+            return Stale.TOO_OLD
         statement = self._insert(schema.notices).values(row).on_conflict_do_nothing()
-        return connection.execute(statement.returning(schema.notices.c.number)).first() is not None
+        put = connection.execute(statement.returning(schema.notices.c.number)).first() is not None
+        return None if put else Stale.REPLAYED
 
     def _insert(self, table: Any) -> Any:
         return (postgresql.insert if self._replicated else sqlite.insert)(table)

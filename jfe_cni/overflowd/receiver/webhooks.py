@@ -15,6 +15,7 @@ import aiohttp
 from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.aggregation import Flood
+from jfe_cni.overflowd.receiver.limits import Buckets, Limit
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.store import Store
 from jfe_cni.overflowd.receiver.views import flood_view
@@ -23,6 +24,9 @@ log = logging.getLogger("overflowd")
 
 SIGNATURE = "Overflowd-Signature"
 MOST_WAITING = 256
+MOST_TOLD = Limit(120, 3_600 * 1_000_000)
+"""Floods: who can make thousands doesn't ring thousands of times."""
+
 BACKOFF = (1.0, 4.0, 16.0, 64.0)
 """Seconds before each further try."""
 
@@ -36,6 +40,7 @@ class Told(StrEnum):
     TRIED_AGAIN = "tried-again"
     GIVEN_UP = "given-up"
     NO_ROOM = "no-room"
+    TOO_MANY = "too-many"
 
 
 def signature(secret: bytes, at: int, body: bytes) -> str:
@@ -62,10 +67,14 @@ class Webhooks:
         self._metrics = metrics
         self._clock = clock
         self._backoff = backoff
+        self._rung = Buckets[None](MOST_TOLD, 1)
 
     async def tell(self, flood: Flood) -> None:
         """Unless another replica does, or did before this one was started."""
         if not self._queues:
+            return
+        if not self._rung.take(None, self._clock()):
+            self._metrics.webhook(Told.TOO_MANY)
             return
         try:
             if not await self._store.announce(flood.identity, self._clock()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,12 +22,16 @@ _PATIENCE = 10.0
 
 
 class Boundary:
-    """`largest`: bytes of a body. `always`: fields of every answer."""
+    """`largest`: bytes of a body. `always`: fields of every answer. `names`: that it is asked for by, beside addresses
+    and localhost; None: by any."""
 
-    def __init__(self, application: ASGIApp, largest: int, always: Headers) -> None:
+    def __init__(
+        self, application: ASGIApp, largest: int, always: Headers, names: frozenset[str] | None = None
+    ) -> None:
         self._application = application
         self._largest = largest
         self._always = always
+        self._names = names
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,13 +46,18 @@ class Boundary:
 
         self._running += 1
         try:
-            body = problems.BUSY if self._running > _MOST_REQUESTS else await self._read(scope, receive)
+            body = self._refusal(scope) or await self._read(scope, receive)
             if isinstance(body, Problem):
                 await response(body)(scope, receive, answer)
             else:
                 await self._application(scope, _replayed(body, receive), answer)
         finally:
             self._running -= 1
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        if self._running > _MOST_REQUESTS:
+            return problems.BUSY
+        return None if self._names is None or _is_asked_by(scope, self._names) else problems.NO_NAME
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | Problem:
         """The whole body; nothing of it is read where its length was told and is too much."""
@@ -68,6 +78,16 @@ class Boundary:
                         return bytes(body)
         except TimeoutError:
             return problems.SLOW
+
+
+def _is_asked_by(scope: Scope, names: frozenset[str]) -> bool:
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "").lower()
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        ip_address(name)
+    except ValueError:
+        return name == "localhost" or name in names
+    return True
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -31,6 +31,7 @@ class Problem:
 MALFORMED = Problem("malformed", 400, "The request can't be read")
 NO_RESOURCE = Problem("no-such-resource", 404, "There is nothing here")
 NO_METHOD = Problem("method-not-allowed", 405, "This can't be done here")
+NO_NAME = Problem("unknown-name", 421, "This is not asked for by that name")
 SLOW = Problem("request-too-slow", 408, "The request took too long to arrive", {"connection": "close"})
 TOO_LARGE = Problem("body-too-large", 413, "The body is too large", {"connection": "close"})
 NO_MEDIA = Problem("unsupported-media-type", 415, "A notice is application/jose")

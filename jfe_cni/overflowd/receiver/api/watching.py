@@ -47,8 +47,9 @@ def watching_application(
     metrics: Metrics,
     clock: Callable[[], Microseconds],
     stopping: asyncio.Event,
+    names: frozenset[str] = frozenset(),
 ) -> ASGIApp:
-    """`stopping`: set, events end."""
+    """`stopping`: set, events end. `names`: see `Boundary`."""
     app = new_application()
     app.mount("/static", StaticFiles(directory=_STATIC))
 
@@ -106,7 +107,7 @@ def watching_application(
         metrics.readers.set(len(following.readers))
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    return Boundary(app, _NO_BODY, _GUARDED)
+    return Boundary(app, _NO_BODY, _GUARDED, names)
 
 
 async def _stream(store: Store, following: Following, after: int, stopping: asyncio.Event) -> AsyncIterator[str]:

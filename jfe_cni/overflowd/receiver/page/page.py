@@ -58,8 +58,9 @@ def page(shown: Shown) -> str:
 
 def content(shown: Shown) -> Markup:
     """What the script asks for anew."""
-    to_you = [each for each in shown.floods if each.name.told is End.DESTINATION][:MOST_SHOWN]
-    from_you = [each for each in shown.floods if each.name.told is End.SOURCE][:MOST_SHOWN]
+    worst = sorted(shown.floods, key=lambda each: (_is_over(each, shown.now), -each.whole.estimate))
+    to_you = [each for each in worst if each.name.told is End.DESTINATION][:MOST_SHOWN]
+    from_you = [each for each in worst if each.name.told is End.SOURCE][:MOST_SHOWN]
     return together(
         element("p", f"As of {time(shown.now)}."),
         _changes(shown.changes),
@@ -122,7 +123,7 @@ def _section(title: str, none: str, floods: Sequence[Flood], now: Microseconds) 
 
 
 def _row(flood: Flood, now: Microseconds) -> Markup:
-    over = now > flood.last + QUIET
+    over = _is_over(flood, now)
     return element(
         "tr",
         element("th", flood.name.target, scope="row"),
@@ -135,6 +136,10 @@ def _row(flood: Flood, now: Microseconds) -> Markup:
         element("td", _SPOOFED[flood.spoofed], *_spoofing(flood), class_=f"spoofed {flood.spoofed.value}"),
         class_="over" if over else None,
     )
+
+
+def _is_over(flood: Flood, now: Microseconds) -> bool:
+    return now > flood.last + QUIET
 
 
 def _moment(at: Microseconds) -> list[Markup]:
