@@ -17,7 +17,7 @@ from tests.e2e.collector import PORT as COLLECTOR_PORT
 from tests.e2e.collector import Collector, Told
 from tests.e2e.command import client, identity, jfe_run, served
 from tests.e2e.pod import enrol_pod, pod
-from tests.e2e.talk import listening, received, talking
+from tests.e2e.talk import dialled, listening, received, talking
 from tests.stage import Host, Place, Stage, eventually
 from tests.stage.namespace import ip
 from tests.stage.place import Version
@@ -133,21 +133,21 @@ def test_a_long_connection_is_told_in_slices_and_nothing_twice(stage: Stage, col
     assert 600_000 <= octets(sent()) < 640_000
 
 
-def test_a_strangers_flood_of_connections_is_told_by_the_agent_of_who_suffers(
-    stage: Stage, collector: Collector
+@pytest.mark.parametrize("sender", ["a workload", "a stranger"])
+def test_a_flood_of_connections_is_told_by_the_agent_of_who_suffers(
+    stage: Stage, collector: Collector, sender: str
 ) -> None:
     stage.cover(*options(stage), mode_b="permissive")
+    source: Place = stage.a if sender == "a workload" else stage.stranger
     with listening(stage.b, PORT) as listener:
         for _ in range(50):
-            with stage.stranger.socket() as client:
-                client.settimeout(10)
-                client.connect((stage.b.ipv4, PORT))
-                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with dialled(source, stage.b.ipv4, PORT) as caller:
+                caller.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 server, _ = listener.accept()
                 server.close()
 
         def told() -> list[Told]:
-            return of(collector.told(), stage.b, stage.stranger.ipv4, stage.b.ipv4)
+            return of(collector.told(), stage.b, source.ipv4, stage.b.ipv4)
 
         eventually(lambda: len({flow.source_port for flow in told()}) == 50, "each of the 50 connections is told")
     assert {flow.direction for flow in told()} == {INGRESS}
@@ -283,6 +283,27 @@ def test_what_a_killed_process_has_carried_is_told_and_the_next_ones_connections
 
     eventually(talks, "the next one relays")
     eventually(lambda: octets(sent()) >= 200_000 + THERE, "its connections are told")
+
+
+def test_the_next_agent_tells_what_comes_and_not_again_what_was_told(stage: Stage, collector: Collector) -> None:
+    stage.cover(*options(stage))
+
+    def sent() -> list[Told]:
+        return of(collector.told(), stage.a, stage.a.ipv4, stage.b.ipv4)
+
+    with talking(stage.a, stage.b, PORT, first=b"x") as talk:
+        talk.client.sendall(bytes(400_000))
+        received(talk.server, 400_000)
+        eventually(lambda: octets(sent()) >= 400_000, "a slice is told")
+        before = octets(sent())
+        stage.a.stop_agent(signal.SIGKILL)
+        stage.a.start_agent(*options(stage))
+        # Once the connection has been named to it, whatever comes is new to it.
+        eventually(lambda: stage.a.ask(lambda agent: agent.connections()), "the connection goes on")
+        talk.client.sendall(bytes(200_000))
+        received(talk.server, 200_000)
+        eventually(lambda: octets(sent()) >= before + 200_000, "what came later is told")
+    assert octets(sent()) < before + 250_000
 
 
 def test_an_agent_whose_collector_is_away_goes_on_and_counts_what_it_could_not_tell(stage: Stage) -> None:
