@@ -174,7 +174,8 @@ def _spoofing(flood: Flood) -> list[Markup]:
         return []
     said = [f"{domain}: {each}" for domain, each in flood.evidence if domain in forged]
     certain = [f"{flood.certainly_spoofed:,} sources of {len(flood.addresses):,}"] if flood.certainly_spoofed else []
-    return _each_under([*certain, "seen by " + ", ".join(forged[:_MOST_PEERS]), *said[:_MOST_PEERS]])
+    # Who says nothing of why is named all the same.
+    return _each_under([*certain, *(said or forged)[:_MOST_PEERS]])
 
 
 def _each_under(lines: Iterable[str]) -> list[Markup]:

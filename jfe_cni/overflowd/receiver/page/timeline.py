@@ -56,7 +56,7 @@ def _hours(minutes: Minutes) -> list[Markup]:
     return [
         element("text", time(at)[11:16], x=_LEFT + place * _BAR, y=_HEIGHT + 14)
         for place, (at, _) in enumerate(minutes)
-        if at // 60_000_000 % 30 == 0
+        if at // 60_000_000 % 30 == 0 and place + 5 < len(minutes)
     ]
 
 
