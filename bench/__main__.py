@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import results
+from bench.flow_measures import FLOW_MEASURES
 from bench.machine import Circumstances, congestion_control, cpu_flags
 from bench.measures import MEASURES, Measure, Round
 from bench.pods import PODS_MEASURES
@@ -29,7 +30,7 @@ QUIET = 0.5
 
 def main(words: Sequence[str] | None = None) -> int:
     """0 also where a target is missed: the table and the file tell."""
-    measures = (*MEASURES, *PODS_MEASURES)
+    measures = (*MEASURES, *PODS_MEASURES, *FLOW_MEASURES)
     names = [name for measure in measures for name in (measure.name, *measure.keys)]
     parser = argparse.ArgumentParser(prog="bench", description="Measures in network namespaces of its own; needs root.")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))

@@ -1,5 +1,6 @@
 """`python -m bench.flows`: how many flows a second overflowd's decoders make of what exporters send, beside goflow2's,
-and what CPU a million takes; both from memory to memory, on one CPU, in turns.
+and what CPU a million takes; both from memory to memory, on one CPU, in turns. Then the same from a socket, beside
+nfdump's collectors (`flow_sockets.py`): they read from nothing else.
 
 The datagrams are those of a busy router, made here: 1,000 of each kind, each with as many records as a packet of 1,500
 bytes holds.
@@ -24,6 +25,7 @@ from pathlib import Path
 import rich.table
 from rich.console import Console
 
+from bench.flow_sockets import Taken, by_nfdump, by_overflowd
 from jfe_cni.overflowd.datagrams import Datagram
 from jfe_cni.overflowd.decoders import Decoder
 
@@ -33,12 +35,17 @@ DATAGRAMS = 1_000
 TOGETHER = 250
 ROUNDS = 5
 SECONDS = 2.0
+# How often the datagrams are sent to a socket.
+SOCKET_TURNS = 20
 NOW, UPTIME = 1_700_000_000, 3_600_000
 
 # Elements and their lengths, of a router's template: addresses, ports, counts, times, interfaces, masks, AS numbers.
 _TEMPLATE = (
     (8, 4), (12, 4), (15, 4), (10, 4), (14, 4), (2, 4), (1, 4), (22, 4), (21, 4), (7, 2), (11, 2), (6, 1), (4, 1),
     (5, 1), (61, 1), (16, 4), (17, 4), (9, 1), (13, 1), (89, 1), (48, 1),
+)  # fmt: skip
+_HEADINGS = (
+    "flows/s", "goflow2 flows/s", "CPU s/10⁶", "goflow2 CPU s/10⁶", "from a socket CPU s/10⁶", "nfdump CPU s/10⁶",
 )  # fmt: skip
 _PER_DATAGRAM = {"v5": 30, "v9": 24, "ipfix": 24, "sflow": 6}
 
@@ -63,6 +70,9 @@ class Seen:
     ours: list[Told] = field(default_factory=list)
     theirs: list[Told] = field(default_factory=list)
 
+    from_socket: list[Taken] = field(default_factory=list)
+    nfdump: list[Taken] = field(default_factory=list)
+
     @property
     def ratio(self) -> float:
         return statistics.median(ours.rate / theirs.rate for ours, theirs in zip(self.ours, self.theirs, strict=True))
@@ -71,28 +81,48 @@ class Seen:
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench.flows", description="Decoding, beside goflow2.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--json", action="store_true", help="For a program.")
     asked = parser.parse_args(words)
+    seen = measured(asked.rounds)
+    if asked.json:
+        print(json.dumps({name: _figures(each) for name, each in seen.items()}))
+        return
+    figures = {name: _figures(each) for name, each in seen.items()}
+    table = rich.table.Table("", *(f"flows_{name}_vs_goflow2" for name in figures))
+    for heading in (*_HEADINGS, "ratio"):
+        values = [each[heading] for each in figures.values()]
+        table.add_row(heading, *(f"{value:,.0f}" if "flows/s" in heading else f"{value:.3g}" for value in values))
+    Console().print(table)
+
+
+def _figures(seen: Seen) -> dict[str, float]:
+    """Medians."""
+    ways = (seen.ours, seen.theirs, seen.from_socket, seen.nfdump)
+    rates = [statistics.median(each.rate for each in way) for way in ways]
+    costs = [statistics.median(each.cpu_per_million for each in way) for way in ways]
+    return {**dict(zip(_HEADINGS, (*rates[:2], *costs), strict=True)), "ratio": seen.ratio}
+
+
+def measured(rounds: int) -> dict[str, Seen]:
+    """By the name of each format. This process stays on one CPU."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    table = rich.table.Table("", "flows/s", "goflow2", "CPU s / 10⁶", "goflow2", "ratio")
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, make in MADE.items():
             payloads = make(random.Random(2016))
             path = Path(folder) / name
             path.write_bytes(b"".join(struct.pack(">I", len(each)) + each for each in payloads))
             seen = Seen()
-            for number in range(asked.rounds):
+            for number in range(rounds):
                 if number % 2:
                     seen.ours.append(_ours(payloads))
                 seen.theirs.append(_theirs(path))
                 if number % 2 == 0:
                     seen.ours.append(_ours(payloads))
-            table.add_row(
-                f"flows_{name}_vs_goflow2",
-                *(f"{statistics.median(each.rate for each in way):,.0f}" for way in (seen.ours, seen.theirs)),
-                *(f"{statistics.median(each.cpu_per_million for each in way):.3f}" for way in (seen.ours, seen.theirs)),
-                f"{seen.ratio:.2f}",
-            )
-    Console().print(table)
+                seen.from_socket.append(by_overflowd(payloads, SOCKET_TURNS))
+                seen.nfdump.append(by_nfdump(name, payloads, SOCKET_TURNS))
+            found[name] = seen
+    return found
 
 
 def _ours(payloads: Sequence[bytes]) -> Told:

@@ -48,6 +48,11 @@ def targets(cpu_flags: Sequence[str]) -> dict[str, Target]:
         "node_mb_250": Target(120, at_least=False),
         "upgrader_kb_per_pod": Target(60, at_least=False),
         "takeover_250_s": Target(3, at_least=False),
+        "flows_v5_vs_goflow2": Target(2, at_least=True),
+        "flows_v9_vs_goflow2": Target(2, at_least=True),
+        "flows_ipfix_vs_goflow2": Target(2, at_least=True),
+        "flows_sflow_vs_goflow2": Target(0.5, at_least=True),
+        "flows_memory_10m_vs_1m": Target(1.1, at_least=False),
     }
 
 

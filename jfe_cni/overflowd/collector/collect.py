@@ -29,7 +29,7 @@ MOST = 4_096
 
 # Of few that come, more are gathered for so long (seconds): a batch costs as much as a hundred datagrams in it. A
 # hundred times shorter than it takes to fill a buffer at a gigabit.
-_FEW, _PAUSE = 64, 0.005
+FEW, PAUSE = 64, 0.005
 
 
 class Stop:
@@ -71,8 +71,8 @@ class Collecting:
             poll.register(number, select.POLLIN)
         while not stop.is_set:
             poll.poll()
-            if self.once() < _FEW and not stop.is_set:
-                time.sleep(_PAUSE)
+            if self.once() < FEW and not stop.is_set:
+                time.sleep(PAUSE)
         until = time.monotonic() + self.drain
         while self.once() and time.monotonic() < until:
             pass

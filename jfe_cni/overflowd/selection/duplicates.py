@@ -60,9 +60,12 @@ class Duplicates:
 
     def shares(self, flows: Flows, observer: Observer, at: Microseconds) -> Probabilities:
         """What part of each record's packets counts; takes them in. `flows`: of one observer. `at`: now."""
-        shares = np.ones(len(flows))
         # A router may count a packet as it comes and again as it goes (flowDirection): that is two observers.
-        for direction in np.unique(flows["direction"]).tolist():
+        directions = np.unique(flows["direction"]).tolist()
+        if len(directions) == 1:
+            return self._of_direction(flows, self._number(observer, directions[0]), at)
+        shares = np.ones(len(flows))
+        for direction in directions:
             where = np.flatnonzero(flows["direction"] == direction)
             shares[where] = self._of_direction(flows[where], self._number(observer, direction), at)
         return shares
@@ -73,7 +76,7 @@ class Duplicates:
         shares = self._paths.shares(destinations, packets, observer, at)
         whole = np.flatnonzero(flows["sampling"] <= 1)
         if len(whole):
-            found = flows[whole]
+            found = flows if len(whole) == len(flows) else flows[whole]
             ports = found["source_port"].astype("u8") << np.uint64(24) | found["destination_port"].astype("u8") << 8
             ends = joined(of_addresses(found["source"], self._salts[1]), destinations[whole])
             owned = self._owned.shares(joined(ends, ports | found["protocol"]), observer, at)
