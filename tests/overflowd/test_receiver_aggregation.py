@@ -11,6 +11,7 @@ from jfe_cni.overflowd.notices.notice import Class, End, Notice
 from jfe_cni.overflowd.receiver.aggregation import (
     MANY,
     MINUTE,
+    MOST_ADDRESSES,
     MOST_PER_NOTICE,
     MOST_REPORTERS,
     MOST_SOURCES,
@@ -130,7 +131,7 @@ def test_whatever_comes_no_more_is_remembered_than_may_be() -> None:
         take(floods, (f"{number}.example", told(source=ip_address(0x0A000000 + number * 256))))
     (flood,) = floods
     assert (len(flood.sources), flood.others) == (MOST_SOURCES, 4 * MOST_SOURCES)
-    assert len(flood.addresses) == 4 * MOST_SOURCES
+    assert len(flood.addresses) == MOST_ADDRESSES
     assert len(flood.organisations) == len(flood.whole.packets) == MOST_REPORTERS
     assert flood.whole.notices == 5 * MOST_SOURCES
 

@@ -19,6 +19,7 @@ from jfe_cni.overflowd.notices.signing import Refused, sign
 from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import Taken
+from jfe_cni.overflowd.receiver.kept import Pin
 from jfe_cni.overflowd.receiver.pins import Pinning, Publisher
 from jfe_cni.overflowd.receiver.store import Store, open_store
 from tests.overflowd.test_notices import NOTICE
@@ -79,11 +80,11 @@ async def test_what_is_too_old_or_too_much_is_not_kept_and_is_no_news_again(stor
     assert [each.notice for each in await store.since(0)] == [each.notice for each in many[6:]]
 
     believed = Believed()
-    await believed.load(store, NOW)
+    await believed.load(store)
     freshness = believed.freshness["carrier.example", KEY.thumbprint()]
     assert freshness.take(many[3].notice, NOW) is Stale.TOO_OLD
-    assert freshness.take(many[8].notice, NOW) is Stale.REPLAYED
     assert freshness.take(taken(NOW + 20).notice, NOW) is None
+    assert await store.put(many[8], NOW) is Stale.REPLAYED
     assert await store.put(many[3], NOW) is Stale.TOO_OLD, "nor by a replica that does not know of it"
 
 
@@ -94,12 +95,30 @@ async def test_after_a_restart_what_was_taken_is_a_replay(store: Store, url: str
     again = await open_store(url)
     try:
         believed = Believed()
-        await believed.load(again, NOW)
+        await believed.load(again)
         assert believed.keys["carrier.example"].keys() == {KEY.thumbprint()}
-        freshness = believed.freshness["carrier.example", KEY.thumbprint()]
-        assert [freshness.take(each.notice, NOW) for each in several] == [Stale.REPLAYED] * 5
+        assert [await again.put(each, NOW) for each in several] == [Stale.REPLAYED] * 5
     finally:
         await again.close()
+
+
+async def test_what_is_shown_after_a_start_is_of_a_time_and_not_too_much(store: Store) -> None:
+    for number in range(6):
+        await store.put(taken(), NOW + number * DAY)
+    numbers = [each.number for each in await store.since(0)]
+    assert await store.before(NOW - DAY, 100) == 0
+    assert await store.before(NOW + 2 * DAY, 100) == numbers[1]
+    assert await store.before(NOW + 9 * DAY, 100) == numbers[5]
+    assert await store.before(NOW - DAY, 2) == numbers[3]
+
+
+async def test_no_more_reporters_are_believed_than_may_be() -> None:
+    believed = Believed(most=2)
+    for domain in ("a.example", "b.example"):
+        assert believed.has_room(domain)
+        believed.put(domain, {KEY.thumbprint(): Pin(KEY, NOW, 0)})
+    assert not believed.has_room("c.example")
+    assert believed.has_room("a.example"), "it may rotate its keys"
 
 
 async def test_keys_are_pinned_rotated_and_held_on_to(store: Store) -> None:

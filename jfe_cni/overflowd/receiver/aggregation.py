@@ -27,9 +27,13 @@ QUIET: Microseconds = 15 * 60 * 1_000_000
 MANY = 10
 """Notices of plain traffic from which on it is remarkable."""
 
-MOST_FLOODS = 1_000
-MOST_SOURCES = 256
+# With these, at their worst, the floods are some 150 MB.
+MOST_FLOODS = 500
+MOST_SOURCES = 128
 """Prefixes of one flood that are told of each for itself."""
+
+MOST_ADDRESSES = 256
+"""Of one flood, whose being forged is looked at."""
 
 MOST_REPORTERS = 64
 MOST_PER_NOTICE = 1_000_000_000
@@ -44,7 +48,7 @@ class Spoofed(StrEnum):
     """By one network."""
 
     CERTAIN = "certain"
-    """By two, from opposite sides."""
+    """By two, each from its own side."""
 
 
 class Side(StrEnum):
@@ -196,7 +200,7 @@ def _add(flood: Flood, taken: Microseconds, domain: str, notice: Notice) -> None
     else:
         flood.others += 1
     source = notice.flow.source
-    if source in flood.addresses or len(flood.addresses) < 4 * MOST_SOURCES:
+    if source in flood.addresses or len(flood.addresses) < MOST_ADDRESSES:
         flood.addresses.setdefault(source, Seen()).take(domain, notice, packets)
 
 

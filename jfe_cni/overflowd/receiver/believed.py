@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.freshness import Freshness
 from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.kept import Pin
@@ -25,17 +24,11 @@ class Believed:
         self._most = most
         self._remembered = remembered
 
-    async def load(self, store: Store, now: Microseconds) -> None:
-        """Of an earlier run: what it took is not taken again. Raises StoreError."""
+    async def load(self, store: Store) -> None:
+        """Of an earlier run, and of other replicas. What these took is not remembered here: the store knows it, and
+        keeps nothing twice. Raises StoreError."""
         for domain, pins in (await store.pins()).items():
             self.put(domain, pins)
-        after = 0
-        while page := await store.news(now, after):
-            for kept in page:
-                freshness = self.freshness.get((kept.domain, kept.key))
-                if freshness is not None:
-                    freshness.take(kept.notice, now)
-            after = page[-1].number
 
     def has_room(self, domain: str) -> bool:
         return domain in self.keys or len(self.keys) < self._most

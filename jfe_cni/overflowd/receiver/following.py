@@ -15,7 +15,9 @@ from jfe_cni.overflowd.receiver.store import Store
 log = logging.getLogger("overflowd")
 
 HISTORY: Microseconds = 86_400 * 1_000_000
-"""What is shown after a start: a day."""
+"""What is shown after a start: a day, of the newest `MOST_READ` notices."""
+
+MOST_READ = 50_000
 
 # Seconds between two looks for what other replicas have taken.
 _POLL = 1.0
@@ -69,7 +71,7 @@ class Following:
 
     async def catch_up(self) -> None:
         """Reads what was taken in `HISTORY`. Raises StoreError."""
-        self._number = await self._store.first_since(self._clock() - HISTORY)
+        self._number = await self._store.before(self._clock() - HISTORY, MOST_READ)
         await self._read()
 
     async def run(self) -> None:

@@ -83,7 +83,7 @@ async def receiving(
         await stack.enter_async_context(_running(following.run()))
         await stack.enter_async_context(_running(_keep_up(store, settings, clock)))
         believed = Believed()
-        await believed.load(store, clock())
+        await believed.load(store)
         fetcher = KeyFetcher(Policy(told=settings.networks_of_keys), clock, roots, resolving)
         stack.push_async_callback(fetcher.close)
         challenges = Challenges(secrets.token_bytes(32))

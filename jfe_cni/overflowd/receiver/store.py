@@ -24,7 +24,7 @@ from jfe_cni.overflowd.notices import notice as notices
 from jfe_cni.overflowd.notices.notice import Notice
 from jfe_cni.overflowd.notices.signing import Refused
 from jfe_cni.overflowd.receiver import retention, schema
-from jfe_cni.overflowd.receiver.freshness import OLDEST, Stale
+from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.kept import Change, Kept, Pin
 from jfe_cni.overflowd.receiver.pins import Keys, Pinning, pinning
@@ -37,6 +37,9 @@ Answer = TypeVar("Answer")
 NotPut = Stale | Refused
 
 _PAGE = 1_000
+# Seconds. Of two that make one file of SQLite, one finds it locked while the other sets its journal up, and is not made
+# to wait (sqlite.org/wal.html, 9: "busy").
+_PAUSES = (0.1, 0.3, 1.0)
 
 
 class Store:
@@ -67,27 +70,19 @@ class Store:
     async def since(self, number: int, most: int = _PAGE) -> Sequence[Kept]:
         """Those after that one, in order."""
         of = schema.notices.c
-        rows = await self._read(select(schema.notices).where(of.number > number).order_by(of.number).limit(most))
-        return [_kept(row) for row in rows]
+        return await self._read_kept(select(schema.notices).where(of.number > number).order_by(of.number).limit(most))
 
     async def newest(self, most: int) -> Sequence[Kept]:
         """The newest first."""
-        rows = await self._read(select(schema.notices).order_by(schema.notices.c.number.desc()).limit(most))
-        return [_kept(row) for row in rows]
+        return await self._read_kept(select(schema.notices).order_by(schema.notices.c.number.desc()).limit(most))
 
-    async def first_since(self, taken: Microseconds) -> int:
-        """The number that those which were taken from then on come after."""
+    async def before(self, taken: Microseconds, most: int) -> int:
+        """The number that those which were taken from then on come after; not more than the newest `most`."""
         of = schema.notices.c
-        found = (await self._read(select(func.min(of.number)).where(of.taken >= taken)))[0][0]
-        if found is None:
-            return int((await self._read(select(func.coalesce(func.max(of.number), 0))))[0][0])
-        return int(found) - 1
-
-    async def news(self, now: Microseconds, after: int) -> Sequence[Kept]:
-        """Those after a number that would still be taken if they were not here: a page of them."""
-        of = schema.notices.c
-        wanted = select(schema.notices).where(of.number > after, of.made > now - OLDEST)
-        return [_kept(row) for row in await self._read(wanted.order_by(of.number).limit(_PAGE))]
+        older = select(func.max(of.number)).where(of.taken < taken).scalar_subquery()
+        too_many = select(of.number).order_by(of.number.desc()).offset(most).limit(1).scalar_subquery()
+        (row,) = await self._read(select(older, too_many))
+        return max(each or 0 for each in tuple(row))
 
     async def pins(self) -> Mapping[str, Mapping[str, Pin]]:
         """By domain and thumbprint."""
@@ -179,14 +174,20 @@ class Store:
             return work(connection)
 
     async def _read(self, statement: Executable) -> Sequence[Row[Any]]:
-        def read() -> Sequence[Row[Any]]:
-            try:
-                with self._reader.connect() as connection:
-                    return connection.execute(statement).all()
-            except DATABASE_ERRORS as error:
-                raise store_error(error) from error
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._rows, statement)
+
+    async def _read_kept(self, statement: Executable) -> Sequence[Kept]:
+        def read() -> Sequence[Kept]:
+            return [_kept(row) for row in self._rows(statement)]
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+
+    def _rows(self, statement: Executable) -> Sequence[Row[Any]]:
+        try:
+            with self._reader.connect() as connection:
+                return connection.execute(statement).all()
+        except DATABASE_ERRORS as error:
+            raise store_error(error) from error
 
 
 async def open_store(url: str) -> Store:
@@ -201,14 +202,18 @@ async def open_store(url: str) -> Store:
         raise RequestError(
             "the store's URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
         )
-    try:
-        await asyncio.to_thread(_upgrade, parsed)
-    except OSError as error:
-        raise RequestError(
-            f"{parsed.database} can't be opened: {error.strerror}", remedy="name a file in a folder of ours"
-        ) from error
-    except DATABASE_ERRORS as error:
-        raise store_error(error) from error
+    for pause in (*_PAUSES, None):
+        try:
+            await asyncio.to_thread(_upgrade, parsed)
+            break
+        except OSError as error:
+            raise RequestError(
+                f"{parsed.database} can't be opened: {error.strerror}", remedy="name a file in a folder of ours"
+            ) from error
+        except DATABASE_ERRORS as error:
+            if pause is None or not may_pass(error):
+                raise store_error(error) from error
+            await asyncio.sleep(pause)
     return Store(parsed)
 
 

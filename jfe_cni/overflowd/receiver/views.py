@@ -10,7 +10,7 @@ from typing import Any
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.notices.notice import encode
 from jfe_cni.overflowd.receiver.aggregation import Flood, Seen
-from jfe_cni.overflowd.receiver.kept import Kept
+from jfe_cni.overflowd.receiver.kept import Change, Kept
 
 _MOST_SHOWN = 32
 """Sources of one flood: those of most notices."""
@@ -29,6 +29,10 @@ def notice_view(kept: Kept) -> dict[str, Any]:
         "key": kept.key,
         "notice": json.loads(encode(kept.notice)),
     }
+
+
+def change_view(change: Change) -> dict[str, Any]:
+    return {"domain": change.domain, "keys": list(change.keys), "since": time(change.since)}
 
 
 def flood_view(flood: Flood) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from jfe_cni.overflowd.receiver.kept import Kept
 from jfe_cni.overflowd.receiver.observed import CONTENT_TYPE, Metrics
 from jfe_cni.overflowd.receiver.page.page import Shown, content, page
 from jfe_cni.overflowd.receiver.store import Store
-from jfe_cni.overflowd.receiver.views import flood_view, notice_view
+from jfe_cni.overflowd.receiver.views import change_view, flood_view, notice_view
 
 _STATIC = Path(__file__).parents[1] / "page/static"
 _GUARDED = (
@@ -67,7 +67,7 @@ def watching_application(
 
     @app.get("/api/floods")
     async def floods() -> dict[str, Any]:
-        changes = [{"domain": each.domain, "keys": list(each.keys)} for each in await store.changes()]
+        changes = [change_view(each) for each in await store.changes()]
         return {"floods": [flood_view(each) for each in following.floods], "changed-keys": changes}
 
     @app.get("/api/notices")

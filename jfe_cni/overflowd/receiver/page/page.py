@@ -21,7 +21,7 @@ _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 47: "GRE", 50: "ESP", 58: "ICMPv6"
 _SPOOFED = {
     Spoofed.NOT_KNOWN: "not known",
     Spoofed.SUSPECTED: "suspected by one network",
-    Spoofed.CERTAIN: "certain: two networks see it from opposite sides",
+    Spoofed.CERTAIN: "certain: two networks find it so, each from its own side",
 }
 
 
