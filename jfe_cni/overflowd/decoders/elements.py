@@ -1,7 +1,7 @@
 """Information elements: what a field of a template is called and how its bytes are read.
 
 `information-elements.csv` is IANA's registry, "IPFIX Information Elements", in the columns that are used here: up to
-element 533, its last when it was updated on `REGISTRY_DATE`. NetFlow v9's field types up to 127 are the same by design (RFC 7012, section 4).
+element 533. NetFlow v9's field types up to 127 are the same by design (RFC 7012, section 4).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-REGISTRY_DATE = "2026-09-11"
+# Of the copy that is here no date was kept. One that others publish, which says that the registry was last updated then,
+# ends with the same element.
+SAME_LAST_ELEMENT_AS_OF = "2026-09-11"
 # RFC 5103, section 6.1: the reverse direction of IANA's own elements.
 REVERSE = 29305
 # NetFlow v9's scopes are numbered by themselves (RFC 3954, section 6.1).
@@ -61,9 +63,9 @@ def elements_page() -> str:
     """What docs/information-elements.md is, as Markdown."""
     head = (
         "# Information elements that are known by name\n\n"
-        f"IANA's registry, up to element {max(registry())}, its last when it was updated on {REGISTRY_DATE}. Others are\n"
-        "called by their number and their enterprise's; elements of the reverse direction (RFC 5103) are these, with\n"
-        "`reverse` before.\n\n"
+        f"IANA's registry, up to element {max(registry())}, which is also the last in a copy of it that is dated\n"
+        f"{SAME_LAST_ELEMENT_AS_OF}. Others are called by their number and their enterprise's; elements of the reverse\n"
+        "direction (RFC 5103) are these, with `reverse` before.\n\n"
         "| number | name | type |\n| --- | --- | --- |\n"
     )
     return head + "".join(f"| {number} | {name} | {kind} |\n" for number, (name, kind) in sorted(registry().items()))
