@@ -1,0 +1,360 @@
+"""A notice chosen is sent or accounted for, by every way there is, to real receivers; killed at any moment, it is sent
+at most once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import signal
+import socket
+import sys
+from collections import Counter
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from jfe_cni.errors import RequestError
+from jfe_cni.overflowd.delivery import open_delivery
+from jfe_cni.overflowd.delivery.outcomes import State
+from jfe_cni.overflowd.notices import keys, messages, optout, sealing
+from jfe_cni.overflowd.notices.notice import End, Notice, new_nonce
+from jfe_cni.overflowd.notices.signing import verified
+from jfe_cni.ratelock.faults import Unauthenticated
+from tests.overflowd.couriers import RING, delivering, ended, rows, settings
+from tests.overflowd.receivers import silent, taking, udp_receiver
+from tests.overflowd.test_delivery_http import answering, server
+from tests.overflowd.test_notices import NOTICE
+from tests.ratelock.served import served
+
+# As many as a budget of one address lets through at once, in a network of its own.
+ADDRESSES = [f"127.1.{number}.1" for number in range(100)]
+
+
+def to(*addresses: str) -> list[Notice]:
+    """One for each: the source is one's own, and is told nothing."""
+    source = ip_address("198.51.100.1")
+    return [
+        dataclasses.replace(
+            NOTICE,
+            flow=dataclasses.replace(NOTICE.flow, source=source, destination=ip_address(address)),
+            nonce=new_nonce(),
+        )
+        for address in addresses
+    ]
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+OWN = (State.WITHHELD, "own", None)
+
+
+async def test_both_ends_are_told_and_each_is_verified_by_the_reporters_key(state_url: str, tmp_path: Path) -> None:
+    async with udp_receiver(taking, "0.0.0.0") as receiver:
+        wanted = settings(state_url, tmp_path, own=(), udp_port=receiver.port)
+        [notice] = to("127.0.0.9")
+        flow = dataclasses.replace(notice.flow, source=ip_address("127.0.0.8"))
+        registry = CollectorRegistry()
+        async with delivering(wanted, registry) as (delivery, _):
+            await delivery.outbox.put([dataclasses.replace(notice, flow=flow)])
+            assert await ended(state_url, 2) == {(State.SENT, None, "udp"): 2}
+        known = {RING.signing.thumbprint(): RING.signing}
+        told = [verified(raw, known) for raw in receiver.got]
+        assert {each.to for each in told if isinstance(each, Notice)} == set(End)
+        labels = {"state": "sent", "reason": "", "way": "udp"}
+        assert registry.get_sample_value("overflowd_copies_total", labels) == 2
+        assert registry.get_sample_value("overflowd_tries_total", {"way": "udp", "heard": "taken"}) == 2
+        octets = registry.get_sample_value("overflowd_sent_octets_total", {"way": "udp"})
+        assert octets == sum(len(raw) + 28 + 20 * (len(raw) > 548) for raw in receiver.got)
+
+
+async def test_a_dry_run_is_the_default_and_sends_nothing(state_url: str, tmp_path: Path) -> None:
+    async with udp_receiver(taking, "0.0.0.0") as receiver, server(answering(200)) as web_server:
+        ports = {"udp_port": receiver.port, "http_port": web_server.port, "https_port": web_server.port}
+        wanted = settings(state_url, tmp_path, ways=("udp", "https", "http"), **ports)
+        dry = dataclasses.replace(wanted, send=type(wanted)().send)
+        async with delivering(dry) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            assert await ended(state_url, 2) == {OWN: 1, (State.WITHHELD, "dry-run", None): 1}
+        assert (receiver.got, web_server.got) == ([], [])
+        # The same, not dry, gets there: it was not for want of a way.
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            await ended(state_url, 4)
+        assert len(receiver.got) == 1
+
+
+async def test_where_udp_is_not_listened_to_http_is_tried_and_is_sealed_to(state_url: str, tmp_path: Path) -> None:
+    key = sealing.new_key()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response({"keys": [sealing.published(key)]})
+        return web.Response(status=202)
+
+    async with server(handler) as receiver:
+        wanted = settings(state_url, tmp_path, ways=("udp", "http"), udp_port=free_port(), http_port=receiver.port)
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            assert (await ended(state_url, 2))[(State.SENT, None, "http")] == 1
+    assert [each[:2] for each in receiver.got] == [
+        ("GET", keys.PUBLISHED), ("POST", "/.well-known/overflowd/notices"),
+    ]  # fmt: skip
+    opened = sealing.unseal(receiver.got[1][3], {key.thumbprint(): key})
+    assert isinstance(opened, bytes)
+    assert isinstance(verified(opened, {RING.signing.thumbprint(): RING.signing}), Notice)
+
+
+async def test_nothing_is_sealed_where_it_is_said_never_to_be(sqlite_url: str, tmp_path: Path) -> None:
+    async with server(answering(202)) as receiver:
+        wanted = settings(sqlite_url, tmp_path, ways=("http",), http_port=receiver.port, sealing="never")
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            await ended(sqlite_url, 2)
+    assert [each[0] for each in receiver.got] == ["POST"]
+    assert not sealing.is_sealed(receiver.got[0][3])
+
+
+async def test_who_asks_to_be_left_alone_is_from_then_on_after_a_restart_too(state_url: str, tmp_path: Path) -> None:
+    key = keys.new_key()
+
+    def refuse(raw: bytes) -> list[bytes]:
+        of = messages.digest(raw)
+        return [messages.encode(messages.OptOut(of, optout.sign(of, key, prefix_length=24).encode()))]
+
+    async with udp_receiver(refuse, "0.0.0.0") as receiver:
+        wanted = settings(state_url, tmp_path, udp_port=receiver.port)
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            assert (await ended(state_url, 2))[(State.SENT, "opted-out", "udp")] == 1
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1", "127.0.0.77", "127.0.1.1"))
+            found = await ended(state_url, 8)
+            assert found[(State.WITHHELD, "opted-out", None)] == 2
+            assert found[(State.SENT, "opted-out", "udp")] == 2, "another network has not asked before"
+            assert await delivery.left_alone.lift(ip_network("127.0.0.0/24"))
+            await delivery.outbox.put(to("127.0.0.1"))
+            assert (await ended(state_url, 10))[(State.SENT, "opted-out", "udp")] == 3
+    assert len(receiver.got) == 3
+
+
+async def test_an_address_that_is_not_there_is_left_alone_for_a_while(state_url: str, tmp_path: Path) -> None:
+    wanted = settings(state_url, tmp_path, udp_port=free_port())
+    async with delivering(wanted) as (delivery, _):
+        await delivery.outbox.put(to("127.0.0.1"))
+        assert (await ended(state_url, 2))[(State.FAILED, "port-unreachable", "udp")] == 1
+        await delivery.outbox.put(to("127.0.0.1"))
+        assert (await ended(state_url, 4))[(State.WITHHELD, "unreachable", None)] == 1
+
+
+async def test_no_more_is_sent_than_the_budgets_allow(state_url: str, tmp_path: Path) -> None:
+    async with udp_receiver(taking, "0.0.0.0") as receiver:
+        wanted = settings(
+            state_url, tmp_path, udp_port=receiver.port, total_budget="12/1h", prefix_budget="5/1h",
+            address_budget="2/1h",
+        )  # fmt: skip
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to(*["127.0.0.1"] * 5))
+            found = await ended(state_url, 10)
+            assert found[(State.SENT, None, "udp")] == 2
+            assert found[(State.WITHHELD, "address-budget", None)] == 3
+            await delivery.outbox.put(to(*[f"127.0.0.{number}" for number in range(2, 12)]))
+            found = await ended(state_url, 30)
+            assert found[(State.SENT, None, "udp")] == 5
+            assert found[(State.WITHHELD, "prefix-budget", None)] == 7
+            await delivery.outbox.put(to(*ADDRESSES[:20]))
+            found = await ended(state_url, 70)
+            assert found[(State.SENT, None, "udp")] == 12 == len(receiver.got)
+            assert found[(State.WITHHELD, "total-budget", None)] == 13
+
+
+async def test_the_service_of_ratelock_holds_the_budgets_where_it_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    async with udp_receiver(taking) as receiver, served(tmp_path) as service:
+        token = tmp_path / "token"
+        token.write_text(service.caller + "\n")
+        wanted = settings(sqlite_url, tmp_path, udp_port=receiver.port, ratelock=service.url, ratelock_token=token)
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to(*["127.0.0.1"] * 5))
+            found = await ended(sqlite_url, 10)
+        assert found[(State.SENT, None, "udp")] == 3 == len(receiver.got)
+        assert found[(State.WITHHELD, "address-budget", None)] == 2
+
+
+async def test_where_the_budgets_can_not_be_asked_nothing_is_sent_and_nothing_is_lost(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async with udp_receiver(taking) as receiver:
+        wanted = settings(sqlite_url, tmp_path, udp_port=receiver.port, ratelock=f"unix:{tmp_path}/nobody")
+        async with delivering(wanted) as (delivery, running):
+            await delivery.outbox.put(to("127.0.0.1"))
+            await ended(sqlite_url, 1)
+            # It is taken, the budgets are asked for it, and it is given back.
+            await asyncio.sleep(3)
+            assert not running.done()
+        assert receiver.got == []
+        assert await rows(sqlite_url) == [OWN, (State.WAITING, None, None)]
+
+
+async def test_a_token_that_ratelock_does_not_know_ends_it_and_loses_nothing(sqlite_url: str, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("none")
+    async with udp_receiver(taking) as receiver, served(tmp_path) as service:
+        wanted = settings(sqlite_url, tmp_path, udp_port=receiver.port, ratelock=service.url, ratelock_token=token)
+        async with open_delivery(wanted, RING, CollectorRegistry()) as delivery:
+            await delivery.outbox.put(to("127.0.0.1"))
+            with pytest.raises(Unauthenticated):
+                await delivery.courier.run()
+        assert receiver.got == []
+        assert await rows(sqlite_url) == [OWN, (State.WAITING, None, None)]
+
+
+async def test_a_silent_receiver_is_sent_to_twice_and_not_by_the_same_way_again(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async with udp_receiver(silent) as receiver:
+        wanted = settings(sqlite_url, tmp_path, udp_port=receiver.port)
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            assert (await ended(sqlite_url, 2))[(State.FAILED, "no-answer", "udp")] == 1
+        async with delivering(wanted):
+            assert len(receiver.got) == 2
+
+
+async def test_what_is_larger_than_its_flow_is_not_sent(sqlite_url: str, tmp_path: Path) -> None:
+    async with udp_receiver(taking) as receiver:
+        [notice] = to("127.0.0.1")
+        small = dataclasses.replace(
+            notice, odds=0.01, flow=dataclasses.replace(notice.flow, packets=1, octets=40, sampling=1)
+        )
+        async with delivering(settings(sqlite_url, tmp_path, udp_port=receiver.port)) as (delivery, _):
+            await delivery.outbox.put([small])
+            assert (await ended(sqlite_url, 2))[(State.WITHHELD, "larger-than-its-flow", None)] == 1
+        assert receiver.got == []
+
+
+async def test_cancelled_it_finishes_what_is_under_way_and_leaves_the_rest_waiting(
+    state_url: str, tmp_path: Path
+) -> None:
+    async with udp_receiver(silent, "0.0.0.0") as receiver:
+        wanted = settings(state_url, tmp_path, udp_port=receiver.port, concurrency=2)
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to(*ADDRESSES[:10]))
+            await receiver.came.wait()
+        found = Counter(row[0] for row in await rows(state_url))
+        assert found[State.SENDING] == found[State.UNKNOWN] == 0
+        assert found[State.FAILED] >= 1
+        assert found[State.WAITING] >= 1
+
+
+async def test_what_does_not_end_in_time_is_accounted_for_as_unknown(sqlite_url: str, tmp_path: Path) -> None:
+    async with udp_receiver(silent) as receiver:
+        wanted = settings(sqlite_url, tmp_path, udp_port=receiver.port, delivery_timeout=0.001)
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            await receiver.came.wait()
+        assert (State.UNKNOWN, "interrupted", None) in await rows(sqlite_url)
+
+
+async def test_killed_between_sending_and_its_outcome_a_copy_is_unknown_and_never_sent_again(
+    state_url: str, tmp_path: Path
+) -> None:
+    """By SIGKILL, when the datagram has come and no answer has gone back."""
+    async with udp_receiver(silent, "0.0.0.0") as receiver:
+        wanted = settings(state_url, tmp_path, udp_port=receiver.port)
+        async with open_delivery(wanted, RING, CollectorRegistry()) as delivery:
+            await delivery.outbox.put(to("127.0.0.1"))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.overflowd.couriers", json.dumps(dataclasses.asdict(wanted), default=str)
+        )
+        try:
+            async with asyncio.timeout(60):
+                await receiver.came.wait()
+        finally:
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        came = len(receiver.got)
+        assert came in {1, 2}
+        assert (State.SENDING, None, None) in await rows(state_url)
+        receiver.came.clear()
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.1.1.1"))
+            await receiver.came.wait()
+            assert (await ended(state_url, 4))[(State.UNKNOWN, "interrupted", None)] == 1
+        assert receiver.got.count(receiver.got[0]) == came
+
+
+async def test_killed_again_and_again_each_copy_is_sent_at_most_once_or_accounted_for(
+    state_url: str, tmp_path: Path
+) -> None:
+    async with udp_receiver(taking, "0.0.0.0") as receiver:
+        wanted = settings(state_url, tmp_path, udp_port=receiver.port, concurrency=4, total_budget="1000/1s")
+        async with open_delivery(wanted, RING, CollectorRegistry()) as delivery:
+            await delivery.outbox.put(to(*ADDRESSES))
+        words = (sys.executable, "-m", "tests.overflowd.couriers", json.dumps(dataclasses.asdict(wanted), default=str))
+        for some in (5, 20, 40):
+            process = await asyncio.create_subprocess_exec(*words)
+            try:
+                async with asyncio.timeout(60):
+                    while len(receiver.got) < some:
+                        receiver.came.clear()
+                        await receiver.came.wait()
+            finally:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+        async with delivering(wanted):
+            found = await ended(state_url, 200)
+    sent, unknown = found[(State.SENT, None, "udp")], found[(State.UNKNOWN, "interrupted", None)]
+    assert sent + unknown + found[OWN] == 200, found
+    assert unknown <= 3 * 4, "no more than were under way"
+    assert max(Counter(receiver.got).values()) == 1
+    assert sent <= len(receiver.got) <= sent + unknown
+
+
+async def test_two_collectors_on_one_database_send_each_copy_once(postgresql_url: str, tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(udp_receiver(taking, "0.0.0.0"))
+        deliveries = []
+        for name in ("one", "two"):
+            wanted = settings(
+                postgresql_url, tmp_path, collector=name, udp_port=receiver.port, concurrency=4,
+                budgets=f"sqlite:///{tmp_path}/{name}.db",
+            )  # fmt: skip
+            delivery, _ = await stack.enter_async_context(delivering(wanted))
+            deliveries.append(delivery)
+        for number, address in enumerate(ADDRESSES[:40]):
+            await deliveries[number % 2].outbox.put(to(address))
+        found = await ended(postgresql_url, 80)
+    assert found == {OWN: 40, (State.SENT, None, "udp"): 40}
+    assert len(receiver.got) == len(set(receiver.got)) == 40
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ways": ()},
+        {"ways": ("pigeon",)},
+        {"ways": ("mail",)},
+        {"own": ("10.0.0.1/8",)},
+        {"told": ("everybody",)},
+        {"address_budget": "many"},
+        {"udp_port": 70_000},
+        {"outbox_limit": 0},
+        {"ratelock": "unix:/nobody", "ratelock_token": Path("/no/such/file")},
+        {"ways": ("mail",), "smtp": "nobody", "mail_from": "a@b.example", "rdap": ("/no/such/file",)},
+    ],
+)
+async def test_settings_that_do_not_fit_are_said_to(
+    changed: dict[str, object], sqlite_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError):
+        async with open_delivery(settings(sqlite_url, tmp_path, **changed), RING, CollectorRegistry()):
+            pass
