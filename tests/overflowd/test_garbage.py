@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+import struct
+from ipaddress import IPv4Address
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jfe_cni.overflowd.datagrams import Datagram
 from jfe_cni.overflowd.decoders import Decoder, Limits
+from jfe_cni.overflowd.dropped import Dropped
 from jfe_cni.overflowd.records import lines
 from tests.overflowd.exports import (
     FLOW_FIELDS,
@@ -80,3 +85,93 @@ def test_a_flood_of_random_datagrams_is_remembered_within_limits() -> None:
         payloads = [source.choice(versions) + source.randbytes(source.randrange(1_400)) for _ in range(50)]
         decoder.decode([datagram(each) for each in payloads])
     assert decoder.drops.total() > 1_000
+
+
+def spoofed(payload: bytes, number: int) -> Datagram:
+    return datagram(payload, str(IPv4Address(0x0A000000 + number)))
+
+
+def test_a_bomb_of_templates_of_one_exporter_is_remembered_within_limits() -> None:
+    """Every number there is, of as many fields as fit, in each of many domains."""
+    decoder = Decoder(Limits(domains=16, templates=32))
+    fields = [Spec(8 + number % 100, 4) for number in range(300)]
+    bombs = [
+        ipfix(ipfix_template(256 + number, fields), domain=domain)
+        for number in range(0, 65_000, 500)
+        for domain in range(40)
+    ]
+    assert decoder.decode([datagram(each) for each in bombs]) == []
+    assert decoder.drops[Dropped.TOO_MANY_EXPORTERS] == 130 * 24
+    assert decoder.drops[Dropped.TOO_MANY_TEMPLATES] == (130 - 32) * 16
+    # What was known before the bomb is still decoded, and new exporters are not.
+    (batch,) = decoder.decode([datagram(ipfix(a_set(256, bytes(1_200)), domain=3))])
+    assert len(batch.flows) == 1
+
+
+def test_templates_of_all_exporters_have_so_many_fields_together() -> None:
+    """However they come and go."""
+    decoder = Decoder(Limits(fields=1_000))
+    fields = [Spec(8, 4)] * 100
+    for number in range(30):
+        decoder.decode([spoofed(ipfix(ipfix_template(256, fields)), number)])
+    assert decoder.drops == {Dropped.TOO_MANY_TEMPLATES: 20}
+    # Changed, withdrawn, and sent anew as one that is unfit, it makes room.
+    changed, withdrawn = ipfix_template(256, fields[:50]), a_set(2, struct.pack(">HH", 256, 0))
+    unfit, all_of_them = ipfix_template(256, [Spec(8, 0)]), a_set(2, struct.pack(">HH", 2, 0))
+    decoder.decode(
+        [spoofed(ipfix(each), number) for number, each in enumerate((changed, withdrawn, unfit, all_of_them))]
+    )
+    decoder.drops.clear()
+    decoder.decode([spoofed(ipfix(ipfix_template(256, fields)), number) for number in range(10, 30)])
+    assert decoder.drops == {Dropped.TOO_MANY_TEMPLATES: 20 - 3}
+
+
+def test_a_template_of_very_many_fields_or_of_very_long_records_is_not_taken() -> None:
+    decoder = Decoder()
+    widest, longest = [Spec(8, 1)] * 2_000, [Spec(8, 60_000), Spec(12, 6_000)]
+    for number, fields in enumerate((widest, longest)):
+        decoder.decode([datagram(ipfix(ipfix_template(256 + number, fields), a_set(256 + number, bytes(9_000))))])
+    assert decoder.drops[Dropped.UNFIT_TEMPLATE] == 2
+
+
+def test_a_template_that_changes_with_every_datagram_is_one() -> None:
+    decoder = Decoder()
+    for number in range(2_000):
+        changed = [*FLOW_FIELDS, Spec(400 + number % 100, 1 + number % 7)]
+        take(decoder, ipfix(ipfix_template(256, changed), a_set(256, RECORD + bytes(1 + number % 7))))
+    assert not decoder.drops
+
+
+def test_data_that_wait_for_templates_of_very_many_exporters_wait_within_limits() -> None:
+    decoder = Decoder(Limits(domains=1_000, waiting=1_000_000, waiting_of_one=10_000))
+    payload = ipfix(*[a_set(256 + number, bytes(1_000)) for number in range(12)])
+    decoder.decode([spoofed(payload, number) for number in range(2_000)])
+    assert decoder.drops[Dropped.TOO_MANY_EXPORTERS] == 1_000
+    # Ten of each of a hundred wait: the others' are given up.
+    assert decoder.drops[Dropped.NO_TEMPLATE] == 12_000 - 1_000
+
+
+@pytest.mark.parametrize("payload", GOOD, ids=["v5", "v9", "v9-options", "ipfix", "variable", "sflow", "expanded"])
+def test_an_export_that_is_cut_off_anywhere_is_counted_or_read_as_far_as_it_goes(payload: bytes) -> None:
+    whole = Decoder()
+    take(whole, payload)
+    assert not whole.drops
+    for length in range(len(payload)):
+        decoder = Decoder()
+        decoder.decode([datagram(payload[:length])])
+        told = sum(len(each.flows) for each in decoder.decode([datagram(payload)]))
+        # The next one is read as ever.
+        assert told == sum(len(each.flows) for each in whole.decode([datagram(payload)]))
+
+
+def test_records_by_the_length_of_a_lie_end_where_the_datagram_does() -> None:
+    """Fields that say that they are longer than all there is; sets and samples in sets and samples."""
+    variable = ipfix_template(258, [Spec(8, 4), Spec(82, VARIABLE)])
+    for lie in (b"\xfe", b"\xff\xff\xff", b"\xff"):
+        decoder = Decoder()
+        (batch,) = decoder.decode([datagram(ipfix(variable, a_set(258, bytes(4) + b"\2ab" + bytes(4) + lie)))])
+        assert len(batch.flows) == 1
+    for count in (0xFFFFFFFF, 0x10000):
+        decoder = Decoder()
+        decoder.decode([datagram(sflow(sample(raw_header(b"")), count=count))])
+        assert decoder.drops[Dropped.MALFORMED] == 1

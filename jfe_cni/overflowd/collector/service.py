@@ -49,7 +49,7 @@ class Collector:
     def __init__(self, settings: CollectorSettings, sockets: Sequence[UdpSocket], outbox: Outbox) -> None:
         drops = Drops()
         decoder = Decoder(
-            Limits(settings.most_domains, settings.most_templates, settings.most_waiting),
+            Limits(settings.most_domains, settings.most_templates, settings.most_fields, settings.most_waiting),
             Tunnels(networks(settings.tunnels, "--tunnels")),
         )
         allowed = None if not settings.exporters or ANY in settings.exporters else settings.exporters

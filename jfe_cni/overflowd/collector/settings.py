@@ -46,6 +46,10 @@ class CollectorSettings:
         metadata=about("Observation domains of all exporters that are remembered", reason="a forger could make more"),
     )
     most_templates: int = field(default=256, metadata=about("Templates of each of them", reason="routers have a dozen"))
+    most_fields: int = field(
+        default=500_000,
+        metadata=about("Fields of all templates that are remembered", reason="100 MB; a busy site has some thousands"),
+    )
     most_waiting: int = field(
         default=67_108_864,
         metadata=about("Data that wait for their templates", unit="bytes", reason="minutes of a busy router"),
@@ -151,6 +155,14 @@ class CollectorSettings:
             raise RequestError("--count-at border needs the border", "name its interfaces with --external")
         if not 0 <= self.autonomous_system < 1 << 32 or not 0 <= self.seed < 1 << 64:
             raise RequestError("--autonomous-system has 32 bits, --seed 64", "leave them out where there are none")
-        for name in ("most_domains", "most_templates", "most_waiting", "duplicate_window", "fan_in", "stop_timeout"):
+        for name in (
+            "most_domains",
+            "most_templates",
+            "most_fields",
+            "most_waiting",
+            "duplicate_window",
+            "fan_in",
+            "stop_timeout",
+        ):
             if not 0 < getattr(self, name) <= 1_000_000_000:
                 raise RequestError(f"{flag_of(name)} must be above 0", "leave it out for the default")

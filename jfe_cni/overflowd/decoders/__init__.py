@@ -124,7 +124,7 @@ class Decoder:
                         for waited in self._domains.learn(domain, found):
                             take(found, sets.Data(found.number, waited.records), waited.exported, waited.started)
                     case sets.Withdrawn(number):
-                        domain.withdraw(number)
+                        self._domains.withdraw(domain, number)
                     case sets.Data(number):
                         template = domain.templates.known.get(number)
                         if template is None:

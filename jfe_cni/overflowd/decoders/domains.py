@@ -16,12 +16,14 @@ _ALL_TEMPLATES, _ALL_OPTIONS = 2, 3
 
 @dataclass(frozen=True)
 class Limits:
-    """`domains`: observation domains of all exporters. `templates`: of each. `waiting`: bytes of data, of all domains,
+    """`domains`: observation domains of all exporters. `templates`: of each. `fields`: of all templates, each of which
+    takes about 200 bytes. `waiting`: bytes of data, of all domains,
     that are kept until their templates come, and `waiting_of_one` of one domain: an exporter sends templates again
     every few minutes."""
 
     domains: int = 4_096
     templates: int = 256
+    fields: int = 500_000
     waiting: int = 67_108_864
     waiting_of_one: int = 1_048_576
 
@@ -40,12 +42,6 @@ class Domain:
     waiting: dict[int, list[Waiting]] = field(default_factory=lambda: defaultdict(list))
     waiting_bytes: int = 0
 
-    def withdraw(self, number: int) -> None:
-        if number in (_ALL_TEMPLATES, _ALL_OPTIONS):
-            self.templates.withdraw_all(options=number == _ALL_OPTIONS)
-        else:
-            self.templates.withdraw(number)
-
 
 class Domains:
     def __init__(self, limits: Limits, drops: Drops) -> None:
@@ -53,6 +49,7 @@ class Domains:
         self._drops = drops
         self._domains: dict[tuple[Address, int, int], Domain] = {}
         self._waiting = 0
+        self._fields = 0
 
     def of(self, exporter: Address, version: int, number: int) -> Domain | None:
         """None: there are too many."""
@@ -68,21 +65,32 @@ class Domains:
         if not template.is_fit:
             self._drops[Dropped.UNFIT_TEMPLATE] += 1
             # What is said anew is not what was said before.
-            known.pop(template.number, None)
+            self.withdraw(domain, template.number)
             return ()
         former = known.get(template.number)
         if former == template:
             # Sent again, as every few minutes: what is compiled stays.
             return ()
-        if former is None and len(known) >= self._limits.templates:
+        self.withdraw(domain, template.number)
+        if len(known) >= self._limits.templates or self._fields + len(template.fields) > self._limits.fields:
             self._drops[Dropped.TOO_MANY_TEMPLATES] += 1
             return ()
         known[template.number] = template
+        self._fields += len(template.fields)
         waited = domain.waiting.pop(template.number, [])
         size = sum(len(each.records) for each in waited)
         self._waiting -= size
         domain.waiting_bytes -= size
         return waited
+
+    def withdraw(self, domain: Domain, number: int) -> None:
+        """`number`: of a template, or of a kind of them (RFC 7011, section 8.1)."""
+        known = domain.templates.known
+        if number in (_ALL_TEMPLATES, _ALL_OPTIONS):
+            for each in [each for each, found in known.items() if bool(found.scopes) == (number == _ALL_OPTIONS)]:
+                self.withdraw(domain, each)
+        elif number in known:
+            self._fields -= len(known.pop(number).fields)
 
     def wait(self, domain: Domain, number: int, records: bytes, exported: int, started: int) -> None:
         if (

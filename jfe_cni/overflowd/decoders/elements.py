@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-# Of the copy that is here no date was kept. One that others publish, which says that the registry was last updated then,
-# ends with the same element.
+# Of the copy that is here no date was kept. One that others publish, which says that the registry was last updated
+# then, ends with the same element.
 SAME_LAST_ELEMENT_AS_OF = "2026-09-11"
 # RFC 5103, section 6.1: the reverse direction of IANA's own elements.
 REVERSE = 29305
@@ -64,8 +64,8 @@ def elements_page() -> str:
     head = (
         "# Information elements that are known by name\n\n"
         f"IANA's registry, up to element {max(registry())}, which is also the last in a copy of it that is dated\n"
-        f"{SAME_LAST_ELEMENT_AS_OF}. Others are called by their number and their enterprise's; elements of the reverse\n"
-        "direction (RFC 5103) are these, with `reverse` before.\n\n"
+        f"{SAME_LAST_ELEMENT_AS_OF}. Others are called by their number and their enterprise's; elements of the\n"
+        "reverse direction (RFC 5103) are these, with `reverse` before.\n\n"
         "| number | name | type |\n| --- | --- | --- |\n"
     )
     return head + "".join(f"| {number} | {name} | {kind} |\n" for number, (name, kind) in sorted(registry().items()))

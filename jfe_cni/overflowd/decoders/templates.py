@@ -160,10 +160,3 @@ class Templates:
     """What one exporter has said of one observation domain."""
 
     known: dict[int, Template] = field(default_factory=dict)
-
-    def withdraw(self, number: int) -> None:
-        self.known.pop(number, None)
-
-    def withdraw_all(self, *, options: bool) -> None:
-        for number in [number for number, each in self.known.items() if bool(each.scopes) == options]:
-            del self.known[number]
