@@ -122,7 +122,7 @@ class Rdap:
         try:
             async with self._session.get(
                 f"{base}ip/{address}",
-                headers={"Accept": "application/rdap+json"},
+                headers={"Accept": "application/rdap+json", "Accept-Encoding": "identity"},
                 max_redirects=_MOST_REDIRECTS,
                 timeout=aiohttp.ClientTimeout(total=_SECONDS),
             ) as response:
