@@ -10,13 +10,10 @@ that carries, a receiver at each end. Everything is bounded, and taken away at t
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import struct
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,13 +21,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from tests.overflowd.receiving import authority
-from tests.stage.deadline import eventually
+from tests.overflowd.laboratory import Laboratory, shown
 from tests.stage.namespace import NetworkNamespace, ip
-from tests.stage.process import Process
 
-ROOT = Path(__file__).parents[2]
-PAGE = 8761
 _NETFLOW = 2055
 # RFC 8200, section 3, and RFC 768.
 _UDP = 17
@@ -81,16 +74,12 @@ class Networks:
     def __init__(self, folder: Path, names: Sequence[str], stack: ExitStack) -> None:
         self.folder = folder
         self.names = tuple(names)
-        self._stack = stack
-        self._authority = authority(folder)
+        self._laboratory = Laboratory(folder, {name: CARRIERS[name] for name in names if name in CARRIERS}, stack)
         self._links = [link for link in LINKS if {link.one, link.other} <= set(names)]
         self.namespaces = {name: NetworkNamespace(f"jfe-{os.getpid()}-{name}") for name in names}
         for each in self.namespaces.values():
             stack.callback(each.delete)
         self._join()
-        self._hosts = folder / "hosts"
-        lines = ["127.0.0.1 localhost", *(f"{CARRIERS[name]} {name}.example" for name in names if name in CARRIERS)]
-        self._hosts.write_text("\n".join(lines) + "\n")
 
     def _join(self) -> None:
         for link in self._links:
@@ -112,41 +101,20 @@ class Networks:
     def _link(self, one: str, other: str) -> Link | None:
         return next((link for link in self._links if {link.one, link.other} == {one, other}), None)
 
-    def _started(self, space: NetworkNamespace, log: str, *command: str) -> Process:
-        """With the names of these networks in /etc/hosts, which is the test's own there."""
-        mounted = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(self._hosts)]
-        process = Process(space.command(*mounted, *command), self.folder / log, cwd=ROOT)
-        self._stack.callback(process.stop)
-        return process
-
-    def report(self, carrier: str, *more: str, odds: str = "1e-3") -> Process:
+    def report(self, carrier: str) -> None:
         """Exporters on all interfaces of a network, which tell of what comes in; and its reporter."""
-        space, folder = self.namespaces[carrier], self.folder / carrier
-        folder.mkdir()
-        flags = {
-            "netflow": f"127.0.0.1:{_NETFLOW}",
-            "exporters": "127.0.0.0/8",
-            "contact": f"abuse@{carrier}.example",
-            "organisation": f"Network {carrier}",
-            "keys-url": f"https://{carrier}.example/.well-known/overflowd/keys.json",
-            "key-file": str(folder / "keys.json"),
-            "state": f"sqlite:///{folder}/state.db",
-            "budgets": f"sqlite:///{folder}/budgets.db",
-            "told": "10.0.0.0/8",
-            "own": prefix(carrier),
-            "odds": odds,
-            "routes": str(self._routes(carrier)),
-            "listen": "127.0.0.1:8770",
-        }
-        words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-        command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run", "--send", *words, *more]
-        process = self._started(space, f"{carrier}.log", *command)
-        process.says('"collecting"')
-        self._publish(carrier)
+        (self.folder / carrier).mkdir()
+        self._laboratory.report(
+            self.namespaces[carrier],
+            carrier,
+            netflow=f"127.0.0.1:{_NETFLOW}",
+            exporters="127.0.0.0/8",
+            own=prefix(carrier),
+            routes=str(self._routes(carrier)),
+        )
         for link in self._links:
             if carrier in (link.one, link.other):
                 self._export(carrier, link)
-        return process
 
     def _export(self, carrier: str, link: Link) -> None:
         name = f"{carrier}-{link.number}"
@@ -154,7 +122,7 @@ class Networks:
         files = ["-p", str(self.folder / f"{name}.pid"), "-c", str(self.folder / f"{name}.control")]
         timeouts = ["-t", "maxlife=2", "-t", "expint=1"]
         words = ["softflowd", *flags, *files, *timeouts, "inbound and ip and udp and not port 65535"]
-        self._started(self.namespaces[carrier], f"softflowd-{name}.log", *words).says("Exporting flows")
+        self._laboratory.started(self.namespaces[carrier], f"softflowd-{name}.log", *words).says("Exporting flows")
 
     def _routes(self, carrier: str) -> Path:
         path = self.folder / carrier / "routes"
@@ -167,50 +135,11 @@ class Networks:
         path.write_text("".join(lines))
         return path
 
-    def _publish(self, carrier: str) -> None:
-        """Its keys, by HTTPS under its domain: nginx before the reporter's own listener."""
-        space, folder = self.namespaces[carrier], self.folder / carrier
-        certificate, key = self._authority.issue(f"{carrier}.example")
-        configuration = folder / "nginx.conf"
-        configuration.write_text(
-            f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;\n"
-            "events {}\n"
-            f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
-            f"  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n"
-            f"  server {{ listen {CARRIERS[carrier]}:443 ssl; ssl_certificate {certificate};\n"
-            f"    ssl_certificate_key {key};\n"
-            "    location /.well-known/overflowd/ { proxy_pass http://127.0.0.1:8770; } } }\n"
-        )
-        command = ["nginx", "-c", str(configuration), "-e", str(folder / "nginx-error.log")]
-        process = self._started(space, f"nginx-{carrier}.log", *command)
-        eventually(lambda: space.listening(443), f"{carrier} publishes its keys", otherwise=process.output)
-
-    def receive(self, end: str, *more: str) -> Process:
-        folder = self.folder / end
-        folder.mkdir()
-        flags = {
-            "store": f"sqlite:///{folder}/received.db",
-            "keys": str(folder / "keys.json"),
-            "udp": f"{ENDS[end]}:65535",
-            "http": "",
-            "page": f"127.0.0.1:{PAGE}",
-            "key-networks": "10.0.0.0/8",
-            "key-roots": str(self._authority.roots),
-        }
-        words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-        command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "receive", *words, *more]
-        process = self._started(self.namespaces[end], f"{end}.log", *command)
-        eventually(lambda: self.namespaces[end].listening(PAGE), f"{end} receives", otherwise=process.output)
-        return process
+    def receive(self, end: str) -> None:
+        self._laboratory.receive(self.namespaces[end], end, ENDS[end])
 
     def shown(self, end: str, path: str) -> Any:
-        """What the receiver's page is made of."""
-
-        def get() -> Any:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PAGE}{path}", timeout=20) as answer:
-                return json.loads(answer.read())
-
-        return self.namespaces[end].inside(get)
+        return shown(self.namespaces[end], path)
 
     def flood(self, end: str, destination: str, packets: int, source: str | None = None) -> None:
         """UDP to a port that nobody has, from one that is: raw, so that the source may be anybody's."""
