@@ -35,6 +35,14 @@ def test_a_clock_that_is_an_hour_off_is_no_reason_to_hear_nothing() -> None:
     assert seen.take(made(NOW - OLDEST), NOW) is Stale.TOO_OLD
 
 
+def test_where_another_remembers_what_is_late_is_taken() -> None:
+    for backed, expected in ((False, Stale.TOO_OLD), (True, None)):
+        seen = Freshness(most=2, backed=backed)
+        for number in range(4):
+            assert seen.take(made(NOW + number, f"nonce-{number:010}"), NOW) is None
+        assert seen.take(made(NOW - HOUR, "it-was-sent-again"), NOW) is expected
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(-30 * HOUR, 3 * HOUR), st.integers(0, 5 * HOUR)), max_size=60),
     st.integers(1, 6),

@@ -471,6 +471,24 @@ async def test_a_storm_of_garbage_in_the_name_of_others_does_not_keep_out_who_co
     assert (await post(receiver.http, publisher.signed())).status_code == 200
 
 
+async def test_what_the_kernel_had_no_room_for_is_counted(receiver: Receiver) -> None:
+    async def dropped() -> float:
+        async with client(receiver.page) as http:
+            lines = (await http.get("/metrics")).text.splitlines()
+        name = "overflowd_receiver_dropped_datagrams_total "
+        with Sender(receiver.udp) as sender:
+            sender.send(b"the kernel tells with the next one")
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    assert await dropped() == 0
+    with Sender(receiver.udp) as sender:
+        # The receiver runs in this very thread: nothing is read meanwhile.
+        for _ in range(10_000):
+            with contextlib.suppress(BlockingIOError):
+                sender.send(bytes(8_192))
+    assert await until(dropped) < 10_000
+
+
 async def test_while_its_store_is_away_nothing_is_said_to_be_taken(
     tmp_path: Path, trusted: Authority, publisher: Publisher
 ) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from jfe_cni.errors import AgentError, JfeError, RequestError
+from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 
 # Seconds between two looks into a store, and before a receiver that has gone is asked again.
 _PAUSE = 1.0
-_STORE = "sqlite:////var/lib/overflowd/received.db"
+_STORE = ReceiverSettings.store
 
 
 @click.command()

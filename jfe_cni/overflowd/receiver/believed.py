@@ -39,7 +39,8 @@ class Believed:
         for name in former.keys() - pins.keys():
             del self.freshness[domain, name]
         for name in pins.keys() - former.keys():
-            self.freshness[domain, name] = Freshness(self._remembered, pins[name].forgotten)
+            # The store knows them all.
+            self.freshness[domain, name] = Freshness(self._remembered, pins[name].forgotten, backed=True)
         self.keys[domain] = {name: pin.key for name, pin in pins.items()}
 
     def untake(self, taken: Taken) -> None:

@@ -30,10 +30,11 @@ class Freshness:
     """Of one reporter, that is, of one key that is believed: who floods makes nobody deaf but for itself. Remembers
     which notices came, by nonce and end, as long as they would be taken. `most`: of them; where there are more, none is
     taken that is older than what had to be forgotten. `forgotten`: when the youngest of those was made, of an earlier
-    run."""
+    run. `backed`: what is forgotten for want of room is known elsewhere, and may be taken here."""
 
-    def __init__(self, most: int = MOST_REMEMBERED, forgotten: Microseconds = 0) -> None:
+    def __init__(self, most: int = MOST_REMEMBERED, forgotten: Microseconds = 0, *, backed: bool = False) -> None:
         self._most = most
+        self._backed = backed
         self._seen: OrderedDict[tuple[str, str], Microseconds] = OrderedDict()
         self._forgotten = forgotten
 
@@ -65,5 +66,5 @@ class Freshness:
             del self._seen[oldest]
             # They are in the order in which they came. What is forgotten for its age is refused for it; what is
             # forgotten for want of room must be remembered as a time.
-            if made > now - OLDEST:
+            if made > now - OLDEST and not self._backed:
                 self._forgotten = max(self._forgotten, made)

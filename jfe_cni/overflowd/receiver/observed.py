@@ -20,6 +20,9 @@ class Metrics:
         self._notices = self._counter("notices", "What came, by what became of it.", "outcome")
         self._keys = self._counter("key_fetches", "Keys that were asked for, by what came of it.", "outcome")
         self._pins = self._counter("pins", "Keys that were published, by whether they are believed.", "outcome")
+        self._dropped = Counter(
+            "overflowd_receiver_dropped_datagrams", "By the kernel, for want of room.", registry=self._registry
+        )
         self._webhooks = self._counter("webhooks", "Floods told to webhooks, by what came of it.", "outcome")
         self.readers = Gauge("overflowd_receiver_event_readers", "Who reads /events.", registry=self._registry)
         self.floods = Gauge("overflowd_receiver_floods", "Floods that are shown.", registry=self._registry)
@@ -42,6 +45,10 @@ class Metrics:
     def failed(self) -> None:
         """It could not be kept."""
         self._notices.labels(FAILED).inc()
+
+    def dropped(self, count: int) -> None:
+        """Datagrams."""
+        self._dropped.inc(count)
 
     def fetched(self, keys: Keys | Unfetched) -> None:
         self._keys.labels(keys.value if isinstance(keys, Unfetched) else FETCHED).inc()

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 
 from jfe_cni.errors import HostError, JfeError
 from jfe_cni.overflowd.datagrams import address_of
@@ -22,6 +23,8 @@ log = logging.getLogger("overflowd")
 _TOGETHER = 64
 _PKTINFO = 20  # struct in6_pktinfo (ipv6(7)): address, interface
 _BUFFER = 4 * 1024 * 1024
+_SO_RXQ_OVFL = 40  # asm-generic/socket.h
+_CONTROL = socket.CMSG_SPACE(_PKTINFO) + socket.CMSG_SPACE(4)
 
 
 class UdpIntake:
@@ -31,12 +34,14 @@ class UdpIntake:
         """Raises HostError: the port is taken, or may not be."""
         self._reception = reception
         self._metrics = metrics
+        self._dropped = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             # A host of several addresses would answer from another than was asked, and nobody would take it.
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.bind((_mapped(address), port))
         except OSError as error:
@@ -60,12 +65,13 @@ class UdpIntake:
         for _ in range(_TOGETHER):
             try:
                 # One byte more: what is too large is seen to be.
-                raw, control, _, name = self._socket.recvmsg(LARGEST_MESSAGE + 1, socket.CMSG_SPACE(_PKTINFO))
+                raw, control, _, name = self._socket.recvmsg(LARGEST_MESSAGE + 1, _CONTROL)
             except BlockingIOError:
                 return
             except OSError:
                 # What an answer of ours met (ip(7)): of no concern for what comes next.
                 continue
+            self._count_drops(control)
             address, port = address_of(socket.inet_pton(socket.AF_INET6, name[0].partition("%")[0])), name[1]
             origin = Origin(address, port)
             # To port 0 nothing can be sent (RFC 768: no reply is wanted).
@@ -77,6 +83,15 @@ class UdpIntake:
             task = asyncio.get_running_loop().create_task(self._serve(raw, origin, name, control))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _count_drops(self, control: list[tuple[int, int, bytes]]) -> None:
+        """Told with each datagram, from the first drop on: how many there were by then."""
+        for level, kind, data in control:
+            if (level, kind) == (socket.SOL_SOCKET, _SO_RXQ_OVFL):
+                dropped = int.from_bytes(data, sys.byteorder)
+                # A counter of 32 bits.
+                self._metrics.dropped((dropped - self._dropped) % (1 << 32))
+                self._dropped = dropped
 
     async def _serve(
         self, raw: bytes, origin: Origin, name: tuple[str, int, int, int], control: list[tuple[int, int, bytes]]
