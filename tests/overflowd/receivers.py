@@ -42,13 +42,13 @@ class UdpReceiver:
 
 
 @contextlib.asynccontextmanager
-async def udp_receiver(reply: Reply, host: str = "127.0.0.1") -> AsyncIterator[UdpReceiver]:
+async def udp_receiver(reply: Reply, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[UdpReceiver]:
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as opened:
         if family == socket.AF_INET:
             opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        opened.bind((host, 0))
+        opened.bind((host, port))
         receiver = UdpReceiver(opened, reply)
         loop.add_reader(opened, receiver.receive)
         try:
