@@ -16,6 +16,7 @@ from jfe_cni.overflowd.decoders import Batch, Decoder
 from jfe_cni.overflowd.dropped import Drops
 from jfe_cni.overflowd.notices.notice import Reporter, encode
 from jfe_cni.overflowd.records import lines
+from jfe_cni.overflowd.selection.duplicates import Duplicates, Observer
 from jfe_cni.overflowd.selection.fan_in import FanIn
 from jfe_cni.overflowd.selection.odds import DEFAULT, LARGEST, Draw
 from jfe_cni.overflowd.selection.selector import Selector
@@ -56,10 +57,10 @@ def print_flows(capture: str) -> None:
 def print_notices(capture: str, odds: float, seed: int | None) -> None:
     """The notices of a capture, as if its flows had come when they were captured. Raises RequestError."""
     site = Site(odds={each: usual / DEFAULT * odds for each, usual in ODDS.items()})
-    fan_in = FanIn(secrets.randbits(64) if seed is None else seed)
-    selector = Selector(site, Reporter("", "", 0, ""), Draw(seed), fan_in)
+    salt = secrets.randbits(64) if seed is None else seed
+    selector = Selector(site, Reporter("", "", 0, ""), Draw(seed), FanIn(salt), Duplicates(salt))
     for at, batch in _batches(capture):
-        for notice in selector.notices(batch.flows, at):
+        for notice in selector.notices(batch.flows, at, Observer(batch.agent, batch.domain)):
             print(encode(notice).decode())
 
 
