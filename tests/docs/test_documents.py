@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
 NAMED_TEST = re.compile(
-    r"`((?:unit|golden|kernel|interop|e2e|docs|cni|cri|ratelock|upgrader)/[\w/]+\.(?:py|rs))(?:::(\w+))?`"
+    r"`((?:unit|golden|kernel|interop|e2e|docs|cni|cri|ratelock|overflowd|upgrader)/[\w/]+\.(?:py|rs))(?:::(\w+))?`"
 )
 
 
