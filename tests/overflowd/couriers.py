@@ -40,10 +40,10 @@ def settings(state_url: str, folder: Path, **changed: Any) -> DeliverySettings:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    wanted: DeliverySettings, registry: CollectorRegistry | None = None
+    wanted: DeliverySettings, registry: CollectorRegistry | None = None, ring: keys.KeyRing = RING
 ) -> AsyncIterator[tuple[Delivery, asyncio.Task[None]]]:
     """Whose courier runs."""
-    async with open_delivery(wanted, RING, registry or CollectorRegistry()) as delivery:
+    async with open_delivery(wanted, ring, registry or CollectorRegistry()) as delivery:
         running = asyncio.create_task(delivery.courier.run())
         try:
             yield delivery, running

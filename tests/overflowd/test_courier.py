@@ -27,7 +27,7 @@ from jfe_cni.overflowd.notices.signing import verified
 from jfe_cni.ratelock.faults import Unauthenticated
 from tests.overflowd.couriers import RING, delivering, ended, rows, settings
 from tests.overflowd.receivers import silent, taking, udp_receiver
-from tests.overflowd.test_delivery_http import answering, server
+from tests.overflowd.test_delivery_http import answering, self_signed, server
 from tests.overflowd.test_notices import NOTICE
 from tests.ratelock.served import served
 
@@ -110,6 +110,23 @@ async def test_where_udp_is_not_listened_to_http_is_tried_and_is_sealed_to(state
         ("GET", keys.PUBLISHED), ("POST", "/.well-known/overflowd/notices"),
     ]  # fmt: skip
     opened = sealing.unseal(receiver.got[1][3], {key.thumbprint(): key})
+    assert isinstance(opened, bytes)
+    assert isinstance(verified(opened, {RING.signing.thumbprint(): RING.signing}), Notice)
+
+
+async def test_by_udp_too_it_is_sealed_where_that_is_asked_for(sqlite_url: str, tmp_path: Path) -> None:
+    key = sealing.new_key()
+    document = json.dumps({"keys": [sealing.published(key)]}).encode()
+    async with (
+        udp_receiver(taking) as receiver,
+        server(answering(200, document), secured=self_signed(tmp_path)) as publisher,
+    ):
+        wanted = settings(sqlite_url, tmp_path, udp_port=receiver.port, https_port=publisher.port, sealing="always")
+        async with delivering(wanted) as (delivery, _):
+            await delivery.outbox.put(to("127.0.0.1"))
+            assert (await ended(sqlite_url, 2))[(State.SENT, None, "udp")] == 1
+    assert [each[:2] for each in publisher.got] == [("GET", keys.PUBLISHED)]
+    opened = sealing.unseal(receiver.got[0], {key.thumbprint(): key})
     assert isinstance(opened, bytes)
     assert isinstance(verified(opened, {RING.signing.thumbprint(): RING.signing}), Notice)
 
