@@ -75,7 +75,9 @@ class Seen:
 
     @property
     def ratio(self) -> float:
-        return statistics.median(ours.rate / theirs.rate for ours, theirs in zip(self.ours, self.theirs, strict=True))
+        """Of flows by the CPU that they take: a neighbour on this machine takes from both, and not at the same time."""
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return statistics.median(theirs.cpu_per_million / ours.cpu_per_million for ours, theirs in pairs)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 What comes meanwhile waits in the kernel, whose drops are counted; so nothing is read that is not decoded at once, and
 what was chosen of it is durable before more is read. Who kills the process at any moment loses what was in the sockets,
-and what was read last: about `MOST` datagrams at most, a few hundredths of a second of them. Templates are not kept over
+and what was read last: about `MOST` datagrams, a few hundredths of a second of them. Templates are not kept over
 restarts: exporters send them again, within minutes, and data wait for them so long.
 """
 

@@ -14,6 +14,8 @@ import socket
 import struct
 import time
 
+import numpy as np
+
 from jfe_cni.errors import HostError
 from jfe_cni.overflowd.datagrams import Datagram, address_of
 
@@ -56,6 +58,19 @@ class _Mmsghdr(ctypes.Structure):
     _fields_ = (("header", _Msghdr), ("length", ctypes.c_uint32))
 
 
+# The fields that change with each call, of all messages at once: by ctypes, one by one, they take as long as the call.
+_CHANGING = np.dtype(
+    {
+        "names": ["name_length", "control_length", "flags", "length"],
+        "formats": [np.uint32, np.uintp, np.int32, np.uint32],
+        "offsets": [
+            *(getattr(_Msghdr, name).offset for name in ("name_length", "control_length", "flags")),
+            _Mmsghdr.length.offset,
+        ],
+        "itemsize": ctypes.sizeof(_Mmsghdr),
+    }
+)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -87,6 +102,8 @@ class UdpSocket:
         self._controls = (ctypes.c_char * (TOGETHER * _CONTROL))()
         self._iovecs = (_Iovec * TOGETHER)()
         self._messages = (_Mmsghdr * TOGETHER)()
+        octets = (ctypes.c_char * ctypes.sizeof(self._messages)).from_buffer(self._messages)
+        self._changing = np.frombuffer(memoryview(octets).cast("B"), _CHANGING)
         self._point()
 
     def fileno(self) -> int:
@@ -105,17 +122,22 @@ class UdpSocket:
             raise OSError(code, os.strerror(code))
         # By this machine's clock: of each datagram the kernel's own time would cost a control message more.
         at = time.time_ns() // 1_000
-        data, names, found = memoryview(self._data).cast("B"), memoryview(self._names).cast("B"), []
-        for number in range(count):
-            message = self._messages[number]
-            if message.header.flags & _MSG_TRUNC:
-                self.cut_off += 1
-            start, name = number * LARGEST, number * _NAME
-            exporter = _exporter(bytes(names[name + 8 : name + 24]))
-            found.append(Datagram(exporter, self.port, at, bytes(data[start : start + message.length])))
+        data, names, port = memoryview(self._data).cast("B"), memoryview(self._names).cast("B"), self.port
+        changed = self._changing[:count]
+        self.cut_off += int(np.count_nonzero(changed["flags"] & _MSG_TRUNC))
+        found = [
+            Datagram(
+                _exporter(bytes(names[number * _NAME + 8 : number * _NAME + 24])),
+                port,
+                at,
+                bytes(data[number * LARGEST : number * LARGEST + length]),
+            )
+            for number, length in enumerate(changed["length"].tolist())
+        ]
         if count:
             self._learn_drops(count - 1)
-        self._renew(count)
+        # The kernel has written how much of these it used.
+        changed["name_length"], changed["control_length"] = _NAME, _CONTROL
         return found
 
     def _ask_for_room(self) -> None:
@@ -133,12 +155,6 @@ class UdpSocket:
             header.name, header.name_length = names + number * _NAME, _NAME
             header.iovec, header.iovec_count = ctypes.pointer(iovec), 1
             header.control, header.control_length = controls + number * _CONTROL, _CONTROL
-
-    def _renew(self, count: int) -> None:
-        """The kernel has written how much of these it used."""
-        for number in range(count):
-            header = self._messages[number].header
-            header.name_length, header.control_length = _NAME, _CONTROL
 
     def _learn_drops(self, number: int) -> None:
         """Told with a datagram from the first drop on: how many there were when it was put into the queue."""
