@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jfe_cni.overflowd.notices.notice import Notice, decode
+from jfe_cni.overflowd.selection.suspicion import Side
 from jfe_cni.overflowd.settings import SETTINGS
 from tests.overflowd.exports import (
     FLOW_FIELDS,
@@ -78,6 +79,34 @@ def test_without_a_key_a_dry_run_makes_none(tmp_path: Path) -> None:
     with running("--netflow", "127.0.0.1:0", "--key-file", f"{tmp_path}/keys.json") as collector:
         assert json.loads(collector.get("/.well-known/overflowd/keys.json")) == {"keys": []}
     assert not list(tmp_path.iterdir())
+
+
+def test_what_two_routers_tell_of_one_packet_is_told_of_once() -> None:
+    with running("--netflow", ":0", *SURE) as collector:
+        port = collector.ports[0]
+        send(port, [V5])
+        collector.wait_for("flows", 1, format="netflow-v5")
+        send(port, [V5], "::1")
+        collector.wait_for("flows", 2, format="netflow-v5")
+        # Of the one that told first, the next slice.
+        send(port, [V5])
+        collector.wait_for("notices", 2, **{"class": "traffic"})
+        assert collector.count("flows", format="netflow-v5") == 3
+
+
+def test_a_forged_source_is_told_of_with_the_side_that_it_came_by(tmp_path: Path) -> None:
+    """The records of v5 are from interface 4 to interface 5."""
+    routes = tmp_path / "routes"
+    routes.write_text("198.51.100.0/24 9 4@192.0.2.1\n")
+    for words, expected in (
+        (["--inside", "198.51.100.0/24", "--external", "4"], Side.OUTSIDE),
+        (["--inside", "192.0.2.0/24", "--external", "5@127.0.0.1"], Side.INSIDE),
+        (["--routes", str(routes)], Side.OFF_ROUTE),
+    ):
+        with running("--netflow", "127.0.0.1:0", *SURE, *words) as collector:
+            send(collector.ports[0], [V5])
+            (notice,) = collector.notices(1)
+        assert (notice["class"], notice["evidence"]) == ("spoofed-source", [expected.value])
 
 
 def test_exporters_that_are_not_on_the_list_are_not_heard() -> None:
@@ -176,4 +205,4 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_file(tmp_path: P
 
 def test_every_setting_is_in_the_documents() -> None:
     page = Path(__file__).parents[2] / "docs/parts-overflowd-collector.md"
-    assert SETTINGS.table() in page.read_text()
+    assert SETTINGS.table() in page.read_text(), "run python dev/overflowd_documents.py"
