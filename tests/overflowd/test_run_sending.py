@@ -10,18 +10,21 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from joserfc.jwk import OKPKey
 
 from jfe_cni.overflowd.notices import messages
 from jfe_cni.overflowd.notices.notice import End, Notice
 from jfe_cni.overflowd.notices.signing import key_named, verified
+from jfe_cni.ratelock.demo import postgresql
 from tests.overflowd.exports import v5, v5_record
-from tests.overflowd.receivers import Reply, UdpReceiver, silent, taking, udp_receiver
+from tests.overflowd.receivers import Reply, UdpReceiver, taking, udp_receiver
 from tests.overflowd.running import Running, running, send
 
 SOURCE, DESTINATION = "127.9.0.1", "127.9.0.2"
@@ -39,7 +42,7 @@ async def both_ends(reply: Reply) -> AsyncIterator[tuple[UdpReceiver, UdpReceive
         yield source, destination
 
 
-def words(folder: Path, port: int) -> list[str]:
+def words(folder: Path, port: int, **others: str) -> list[str]:
     given = {
         "netflow": "127.0.0.1:0", "odds": "0.01", "exporters": "127.0.0.1", "contact": "noc@carrier.example",
         "organisation": "A Carrier", "keys-url": "https://carrier.example/.well-known/overflowd/keys.json",
@@ -47,15 +50,15 @@ def words(folder: Path, port: int) -> list[str]:
         "budgets": f"sqlite:///{folder}/budgets.db", "told": "127.9.0.0/16", "ways": "udp", "udp-port": str(port),
         "sealing": "never", "address-budget": PLENTY, "prefix-budget": PLENTY, "total-budget": PLENTY,
     }  # fmt: skip
-    return ["--send", *(word for name, value in given.items() for word in (f"--{name}", value))]
+    return ["--send", *(word for name, value in (given | others).items() for word in (f"--{name}", value))]
 
 
 @contextlib.asynccontextmanager
-async def collector(folder: Path, port: int) -> AsyncIterator[Running]:
+async def collector(folder: Path, port: int, **others: str) -> AsyncIterator[Running]:
     """While the receivers of this process answer."""
     stack = contextlib.ExitStack()
     try:
-        yield await asyncio.to_thread(stack.enter_context, running(*words(folder, port)))
+        yield await asyncio.to_thread(stack.enter_context, running(*words(folder, port, **others)))
     finally:
         await asyncio.to_thread(stack.close)
 
@@ -129,11 +132,10 @@ async def test_a_rotated_key_signs_when_it_is_told_to_be_used(tmp_path: Path) ->
         assert signers[0] != signers[-1]
 
 
-@pytest.mark.parametrize("reply", [taking, silent], ids=["answered", "unanswered"])
-async def test_killed_at_any_moment_nothing_chosen_is_lost_and_nothing_sent_twice(reply: Reply, tmp_path: Path) -> None:
-    async with both_ends(reply) as (source, destination):
+async def test_killed_at_any_moment_nothing_chosen_is_lost_and_nothing_sent_twice(tmp_path: Path) -> None:
+    async with both_ends(taking) as (source, destination):
         chosen = 0
-        for life in range(4):
+        for life in range(3):
             async with collector(tmp_path, source.port) as running_one:
                 for _ in range(life + 1):
                     await asyncio.to_thread(send, running_one.ports[0], [v5(*[SURE] * 30)])
@@ -144,17 +146,55 @@ async def test_killed_at_any_moment_nothing_chosen_is_lost_and_nothing_sent_twic
                 await asyncio.to_thread(running_one.process.wait)
             assert len(copies(tmp_path)) == 2 * chosen
         async with collector(tmp_path, source.port):
-            if reply is taking:
-                await until(tmp_path, 2 * chosen, "sent", "unknown")
-            else:
-                await until(tmp_path, 1, "failed")
-        told = Counter((end, digest) for end, digest in _digests(source, destination))
+            await until(tmp_path, 2 * chosen, "sent", "unknown")
+        told = Counter(_digests(source, destination))
         by_state = Counter(state for _, _, state in copies(tmp_path))
         assert len(copies(tmp_path)) == 2 * chosen
-        if reply is taking:
-            assert set(told.values()) == {1}
-            assert by_state["sent"] <= len(told) <= by_state["sent"] + by_state["unknown"]
-            assert by_state["sent"] > 0
+        assert set(told.values()) == {1}
+        assert by_state["sent"] <= len(told) <= by_state["sent"] + by_state["unknown"]
+        assert by_state["sent"] > 0
+
+
+async def test_collectors_share_postgresql_and_wait_for_it_while_it_is_away(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        server = await asyncio.to_thread(stack.enter_context, postgresql.server())
+        url = await asyncio.to_thread(server.database)
+        async with (
+            both_ends(taking) as (source, destination),
+            collector(tmp_path, source.port, state=url, collector="one") as one,
+            collector(tmp_path, source.port, state=url, collector="other") as other,
+        ):
+            for each in (one, other):
+                await asyncio.to_thread(send, each.ports[0], [v5(*[SURE] * 10)])
+            await asyncio.to_thread(_wait_for_rows, url, 40)
+            await asyncio.to_thread(server.stop)
+            for each in (one, other):
+                await asyncio.to_thread(send, each.ports[0], [v5(*[SURE] * 10)])
+                await asyncio.to_thread(each.wait_for, "put_failures", 1)
+                with pytest.raises(urllib.error.HTTPError, match="503"):
+                    await asyncio.to_thread(each.get, "/readyz")
+            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(_wait_for_rows, url, 80)
+            for each in (one, other):
+                await asyncio.to_thread(each.get, "/readyz")
+                assert await asyncio.to_thread(each.count, "notices_lost") == 0
+            assert Counter(_digests(source, destination)).most_common(1)[0][1] == 1
+            for each in (one, other):
+                assert (await asyncio.to_thread(each.stop))[0] == 0
+
+
+def _wait_for_rows(url: str, count: int) -> None:
+    """That are sent."""
+    end = time.monotonic() + 60
+    while True:
+        with psycopg.connect(url) as connection:
+            found: dict[str, int] = dict(
+                connection.execute("SELECT state, count(*) FROM copies GROUP BY state").fetchall()
+            )
+        if found.get("sent", 0) + found.get("unknown", 0) >= count:
+            return
+        assert time.monotonic() < end, found
+        time.sleep(0.05)
 
 
 def _digests(source: UdpReceiver, destination: UdpReceiver) -> Iterator[tuple[End, str]]:
