@@ -23,8 +23,9 @@ from jfe_cni.overflowd.delivery import open_delivery
 from jfe_cni.overflowd.delivery.outcomes import State
 from jfe_cni.overflowd.notices import keys, messages, optout, sealing
 from jfe_cni.overflowd.notices.notice import End, Notice, new_nonce
-from jfe_cni.overflowd.notices.signing import verified
-from jfe_cni.ratelock.faults import Unauthenticated
+from jfe_cni.overflowd.notices.signing import key_named, verified
+from jfe_cni.ratelock.demo import postgresql
+from jfe_cni.ratelock.faults import StoreError, Unauthenticated
 from tests.overflowd.couriers import RING, delivering, ended, rows, settings
 from tests.overflowd.receivers import silent, taking, udp_receiver
 from tests.overflowd.test_delivery_http import answering, self_signed, server
@@ -334,6 +335,40 @@ async def test_killed_again_and_again_each_copy_is_sent_at_most_once_or_accounte
     assert unknown <= 3 * 4, "no more than were under way"
     assert max(Counter(receiver.got).values()) == 1
     assert sent <= len(receiver.got) <= sent + unknown
+
+
+async def test_when_the_key_is_rotated_the_new_one_signs(sqlite_url: str, tmp_path: Path) -> None:
+    new = keys.new_key()
+    async with contextlib.AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(udp_receiver(taking))
+        wanted = settings(sqlite_url, tmp_path, udp_port=receiver.port)
+        delivery, _ = await stack.enter_async_context(delivering(wanted))
+        await delivery.outbox.put(to("127.0.0.1"))
+        await ended(sqlite_url, 2)
+        delivery.courier.sign_by(new)
+        await delivery.outbox.put(to("127.0.0.1"))
+        await ended(sqlite_url, 4)
+    assert [key_named(raw) for raw in receiver.got] == [RING.signing.thumbprint(), new.thumbprint()]
+
+
+async def test_a_database_that_is_away_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    """Sent in between is what had been taken before, and is accounted for when the database is back."""
+    with postgresql.server() as database:
+        url = database.database()
+        async with udp_receiver(silent, "0.0.0.0") as receiver:
+            wanted = settings(url, tmp_path, udp_port=receiver.port, concurrency=1)
+            async with delivering(wanted) as (delivery, running):
+                await delivery.outbox.put(to(*ADDRESSES[:2]))
+                await receiver.came.wait()
+                await asyncio.to_thread(database.stop, signal.SIGQUIT)
+                with pytest.raises(StoreError):
+                    await delivery.outbox.put(to(ADDRESSES[2]))
+                await asyncio.to_thread(database.start)
+                found = await ended(url, 4)
+                assert not running.done()
+        # Sent again is none: of each no more than its two tries.
+        assert found == {OWN: 2, (State.FAILED, "no-answer", "udp"): 2}
+        assert max(Counter(receiver.got).values()) <= 2
 
 
 async def test_two_collectors_on_one_database_send_each_copy_once(postgresql_url: str, tmp_path: Path) -> None:

@@ -69,6 +69,10 @@ class Courier:
         self._log = logging.getLogger(__name__)
         self.counts = counts
 
+    def sign_by(self, key: OKPKey) -> None:
+        """From now on: the former key was rotated. What is under way is signed by it still."""
+        self._key = key
+
     async def run(self) -> None:
         """Until it is cancelled: then what is under way is finished or accounted for. Raises JfeError: what waiting
         doesn't mend."""

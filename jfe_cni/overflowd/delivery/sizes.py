@@ -21,7 +21,8 @@ _SMALLEST_MTU = {4: 576, 6: 1_280}
 
 # Within the time for a connection: at once, after 1 s and after 3 s (tcp_syn_retries, ip-sysctl).
 _SYNS = 3
-# Of a connection beside its data: SYN, and an ACK for each segment of an answer of `LARGEST_ANSWER` and TLS's own, FIN.
+# Of a connection beside its data: an ACK for each segment of an answer and of TLS's own, FIN. Whoever sends more to
+# be acknowledged spends more than it gets: an ACK is smaller than a segment.
 _ACKS = 40
 
 _HELLO = 2_048
