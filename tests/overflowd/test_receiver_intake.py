@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OctKey, OKPKey
 
-from jfe_cni.overflowd.notices import sealing
-from jfe_cni.overflowd.notices.keys import new_key
+from jfe_cni.overflowd.notices import messages, sealing
+from jfe_cni.overflowd.notices.keys import PUBLISHED, new_key
 from jfe_cni.overflowd.notices.messages import Sent, decode
-from jfe_cni.overflowd.notices.notice import End, Notice, Unfit, encode
+from jfe_cni.overflowd.notices.notice import Class, End, Notice, Reporter, TracedFlow, Unfit, encode
 from jfe_cni.overflowd.notices.sealing import NotOpened
 from jfe_cni.overflowd.notices.signing import ALGORITHM, TYPE, Refused, sign
 from jfe_cni.overflowd.receiver.challenges import SLOT, Challenges
@@ -135,6 +135,17 @@ def test_what_is_rightly_signed_and_no_notice_is_not_taken() -> None:
     for payload, reason in ((b"?", Unfit.NO_JSON), (b"{}", Unfit.MISSHAPEN), (b'{"version":2}', Unfit.UNKNOWN_VERSION)):
         raw = jws.serialize_compact(header, payload, KEY, algorithms=[ALGORITHM]).encode()
         assert intake().decide(Sent(raw), HERE, NOW) == NotTaken(reason)
+
+
+def test_the_smallest_notice_that_there_is_is_larger_than_what_answers_it() -> None:
+    reporter = Reporter("", "", 0, f"https://a.b{PUBLISHED}")
+    flow = TracedFlow(ip_address("::"), ip_address("::"), 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    smallest = Notice(End.SOURCE, flow, 1.0, Class.TRAFFIC, (), reporter, NOW, "n" * 16)
+    decision = intake(pinned={"a.b": {KEY.thumbprint(): KEY}}).decide(signed(smallest), HERE, NOW)
+    assert isinstance(decision, Taken)
+    cookie = Challenges(bytes(32)).cookie(ip_address("::"), 65_535, KEY.thumbprint(), NOW)
+    for answer in (messages.Challenge(cookie), messages.Taken(messages.digest(b""))):
+        assert len(messages.encode(answer)) * 4 < len(signed(smallest).signed)
 
 
 @given(st.binary(max_size=400), st.integers(0, 700), st.binary(max_size=6))

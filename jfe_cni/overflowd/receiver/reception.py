@@ -92,6 +92,8 @@ class Reception:
         return self._answered(decision, raw)
 
     def _answered(self, decision: Decision, raw: bytes) -> Answered:
+        """Smaller than what it answers, or whose address was forged would pay for it: no notice is as small as the
+        largest of a challenge and of thanks, and the wish for no more is looked at."""
         message: Message | None = None
         match decision:
             case Challenged(cookie):
@@ -100,9 +102,6 @@ class Reception:
                 sent = messages.decode(raw)
                 assert isinstance(sent, Sent)
                 message = self._thanks(messages.digest(sent.signed), len(raw))
-        # An address that is not its sender's must not gain by it.
-        if message is not None and len(messages.encode(message)) > len(raw):
-            message = None
         self._metrics.decided(decision)
         return Answered(decision, message)
 
