@@ -400,6 +400,7 @@ async def test_two_collectors_on_one_database_send_each_copy_once(postgresql_url
         {"address_budget": "many"},
         {"udp_port": 70_000},
         {"outbox_limit": 0},
+        {"state": "sqlite:////tmp/one.db", "budgets": "sqlite:////tmp/one.db"},
         {"ratelock": "unix:/nobody", "ratelock_token": Path("/no/such/file")},
         {"ways": ("mail",), "smtp": "nobody", "mail_from": "a@b.example", "rdap": ("/no/such/file",)},
     ],

@@ -24,6 +24,7 @@ from jfe_cni.overflowd.delivery.outcomes import Outcome, Spared, State, Way
 from jfe_cni.overflowd.delivery.schema import copies
 from jfe_cni.overflowd.notices.notice import End, Notice, decode, new_nonce
 from jfe_cni.ratelock.faults import StoreError
+from jfe_cni.ratelock.stores import open_store
 from tests.overflowd.test_notices import NOTICE
 
 DAY = 86_400 * 1_000_000
@@ -230,6 +231,14 @@ async def test_tables_of_a_newer_release_are_left_alone(sqlite_url: str) -> None
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(RequestError, match="newer release"):
         async with opened(sqlite_url):
+            pass
+
+
+async def test_tables_of_another_program_are_not_taken_for_these(state_url: str) -> None:
+    store = await open_store(state_url)
+    await store.close()
+    with pytest.raises(RequestError):
+        async with opened(state_url):
             pass
 
 

@@ -123,6 +123,8 @@ class DeliverySettings:
         self.delivery_policy()
         self.delivery_ways()
         self.wanted_budgets()
+        if self.state == self.budgets and not self.ratelock:
+            raise RequestError("--state and --budgets are one database", "give each its own: they have other tables")
         for name in ("concurrency", "outbox_limit", "retention", "delivery_timeout"):
             if not 0 < getattr(self, name) <= 1_000_000_000:
                 raise RequestError(f"{flag_of(name)} must be above 0", remedy="leave it out for the default")

@@ -7,8 +7,9 @@ from jfe_cni.databases.upgrade import Tables
 TABLES = Tables(
     program="overflowd",
     scripts="jfe_cni.overflowd.delivery:migrations",
-    # The last of `migrations/versions`.
-    newest="0001",
+    # The last of `migrations/versions`. Alembic keeps one number a database: with a name of its own, tables of another
+    # program are not taken for these.
+    newest="delivery_0001",
     # "delivery", in ASCII.
     lock=0x64656C6976657279,
 )
