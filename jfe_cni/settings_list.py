@@ -1,6 +1,6 @@
-"""Settings as one list: a frozen dataclass, each of whose fields says of itself what it is (`about`), of which flags, the
-environment, a TOML file and a table in the docs are made. A flag goes before the environment, the environment before the
-file.
+"""Settings as one list: a frozen dataclass, each of whose fields says of itself what it is (`about`), of which flags,
+the environment, a TOML file and a table in the docs are made. A flag goes before the environment, the environment
+before the file.
 
 A field is a str, int, float, bool, Path or None, Literal, or a tuple of str: that one is a flag to be given several
 times, a text with commas in the environment, and an array in the file.

@@ -15,7 +15,7 @@ from schemathesis.config import SchemathesisConfig
 
 from jfe_cni.ratelock.api.app import description
 from jfe_cni.ratelock.api.problems import types_table
-from jfe_cni.ratelock.settings import settings_table
+from jfe_cni.ratelock.settings import SETTINGS
 from tests.ratelock.process import Dev, dev_service
 
 AGAIN = "run python dev/ratelock_documents.py"
@@ -34,7 +34,7 @@ def test_the_description_that_is_committed_is_the_one_that_is_served() -> None:
     assert json.loads((DOCS / "ratelock-openapi.json").read_text()) == description(), AGAIN
 
 
-@pytest.mark.parametrize("table", [settings_table(), types_table()], ids=["settings", "problems"])
+@pytest.mark.parametrize("table", [SETTINGS.table(), types_table()], ids=["settings", "problems"])
 def test_the_tables_of_the_documents_are_those_of_the_code(table: str) -> None:
     assert table in (DOCS / "ratelock.md").read_text(), AGAIN
 

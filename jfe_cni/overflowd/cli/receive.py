@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from jfe_cni.overflowd.cli.settings_options import given, options_of
 from jfe_cni.overflowd.receiver.settings import SETTINGS, ReceiverSettings
+from jfe_cni.settings_flags import options_of, settings_given
 
 
 @click.command()
@@ -18,7 +18,7 @@ from jfe_cni.overflowd.receiver.settings import SETTINGS, ReceiverSettings
 def receive(**flags: Any) -> None:
     """Take notices in until SIGTERM: by UDP, HTTP and HTTPS. A web page shows who floods whom."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_receive(given(SETTINGS, flags)))
+    asyncio.run(_receive(settings_given(SETTINGS, flags)))
 
 
 async def _receive(settings: ReceiverSettings) -> None:

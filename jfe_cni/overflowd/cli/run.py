@@ -14,7 +14,6 @@ from typing import Any
 import click
 from prometheus_client import CollectorRegistry, generate_latest
 
-from jfe_cni.overflowd.cli.settings_options import given, options_of
 from jfe_cni.overflowd.collector import health
 from jfe_cni.overflowd.collector.delivering import Delivering, delivering
 from jfe_cni.overflowd.collector.service import Collector, listen_address, opened
@@ -22,6 +21,7 @@ from jfe_cni.overflowd.notices import keys
 from jfe_cni.overflowd.notices.notice import Notice, encode
 from jfe_cni.overflowd.settings import SETTINGS, Settings
 from jfe_cni.ratelock.structured_log import JsonFormatter, TextFormatter, fields
+from jfe_cni.settings_flags import options_of, settings_given
 
 LOGGER = "jfe_cni.overflowd"
 
@@ -34,7 +34,7 @@ def run(**flags: Any) -> None:
     Without --send nothing is sent: each notice is printed, a line of JSON, unsigned. With it, notices are kept in the
     state until they are sent or accounted for, over restarts. SIGHUP takes a rotated key into use.
     """
-    asyncio.run(_run(given(SETTINGS, flags)))
+    asyncio.run(_run(settings_given(SETTINGS, flags)))
 
 
 class Printed:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from jfe_cni.errors import RequestError
-from jfe_cni.ratelock.cli.settings_options import given_settings, settings_options
 from jfe_cni.ratelock.cli.target import DevService, dev_file
-from jfe_cni.ratelock.settings import Settings
+from jfe_cni.ratelock.settings import SETTINGS, Settings
 from jfe_cni.ratelock.store import Operation
+from jfe_cni.settings_flags import options_of, settings_given
 
 if TYPE_CHECKING:
     from jfe_cni.ratelock.service import Ratelock
@@ -34,19 +34,19 @@ DEV_TOKEN_SECONDS = 366 * 86_400.0
     type=click.Path(path_type=Path, file_okay=False),
     help="With --dev: keep store and key here, not for now only.",
 )
-@settings_options
+@options_of(SETTINGS)
 def serve(dev: bool, folder: Path | None, **given_flags: Any) -> None:
     """Serve until SIGTERM; requests that run then are ended first."""
     if not dev:
         if folder is not None:
             raise click.UsageError("--folder goes with --dev; elsewhere, name --store and --key")
-        asyncio.run(_serve(given_settings(given_flags)))
+        asyncio.run(_serve(settings_given(SETTINGS, given_flags)))
         return
     with _folder(folder) as kept:
         # What a person has set otherwise, the environment included, stays.
         flags = {"store": f"sqlite:///{kept / 'store.db'}", "key": f"file:{kept / 'key'}", "log_format": "text"}
         named = {name: value for name, value in given_flags.items() if value is not None}
-        asyncio.run(_serve_dev(given_settings({"config": None, **flags, **named}), kept))
+        asyncio.run(_serve_dev(settings_given(SETTINGS, {"config": None, **flags, **named}), kept))
 
 
 async def _serve(settings: Settings) -> None:

@@ -9,10 +9,10 @@ import click
 
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.cli import given
-from jfe_cni.ratelock.cli.settings_options import given_settings, settings_options
 from jfe_cni.ratelock.cli.target import connected, target_options
-from jfe_cni.ratelock.settings import Settings
+from jfe_cni.ratelock.settings import SETTINGS, Settings
 from jfe_cni.ratelock.store import Operation, Role
+from jfe_cni.settings_flags import options_of, settings_given
 
 
 @click.group()
@@ -54,13 +54,13 @@ def revoke(digest: str, **target: Any) -> None:
 
 
 @token.command()
-@settings_options
+@options_of(SETTINGS)
 def first(**given_flags: Any) -> None:
     """Make the first owner's token, on the service's own host, with the service's settings: of a store that is new.
 
     As long as no owner has done anything it may be asked for again: the one before is revoked.
     """
-    click.echo(asyncio.run(_first(given_settings(given_flags))))
+    click.echo(asyncio.run(_first(settings_given(SETTINGS, given_flags))))
 
 
 async def _first(settings: Settings) -> str:

@@ -19,7 +19,7 @@ from jfe_cni.ratelock.api.app import application
 from jfe_cni.ratelock.api.health import Readiness
 from jfe_cni.ratelock.assembly import opened
 from jfe_cni.ratelock.serverless import events
-from jfe_cni.ratelock.settings import read_settings
+from jfe_cni.ratelock.settings import SETTINGS
 
 
 class Function:
@@ -46,7 +46,7 @@ class Function:
         return await _called(self._application, scope, body)
 
     async def _opened(self) -> ASGIApp:
-        settings = read_settings({}, self._environment)
+        settings = SETTINGS.read({}, self._environment)
         structured_log.configure(settings.log_format)
         assembled = await self._open.enter_async_context(opened(settings))
         return application(assembled.service, settings, readiness=Readiness(assembled.ready))

@@ -40,7 +40,7 @@ def options_of(settings: SettingsList[Any]) -> Callable[[Verb], Verb]:
     return with_options
 
 
-def given(
+def settings_given(
     settings: SettingsList[Settings], flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ
 ) -> Settings:
     """Raises RequestError."""
