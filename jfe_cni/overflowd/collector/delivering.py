@@ -1,44 +1,36 @@
-"""Delivery beside a collector, opened anew with the keys as they are now when they are said to have been rotated."""
+"""Delivery beside a collector, by the keys as they are in their file when they are said to have been rotated."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from jfe_cni.errors import JfeError
-from jfe_cni.overflowd.delivery import open_delivery
-from jfe_cni.overflowd.delivery.outbox import Outbox
+from jfe_cni.errors import IdentityError
+from jfe_cni.overflowd.delivery import Delivery, open_delivery
 from jfe_cni.overflowd.delivery.settings import DeliverySettings
 from jfe_cni.overflowd.notices import keys
 from jfe_cni.overflowd.notices.notice import Notice
-
-
-class Reopening(JfeError):
-    """It is closed for a moment."""
-
-    temporary = True
+from jfe_cni.ratelock.structured_log import fields
 
 
 class Delivering:
-    """Made by `delivering`. `registry`: what is counted of the delivery since it was opened last."""
+    """Made by `delivering`. `registry`: what is counted of it."""
 
-    def __init__(self, settings: DeliverySettings, key_file: Path) -> None:
-        self.registry = CollectorRegistry()
-        self._settings = settings
+    def __init__(self, delivery: Delivery, key_file: Path, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._delivery = delivery
         self._key_file = key_file
-        self._outbox: Outbox | None = None
-        self._opened = asyncio.Event()
         self._rotated = asyncio.Event()
+        self._log = logging.getLogger(__name__)
 
     async def put(self, notices: Sequence[Notice]) -> None:
-        """Durable when it returns. Raises StoreError, Reopening: not now."""
-        if self._outbox is None:
-            raise Reopening("the outbox is opened anew", "wait")
-        await self._outbox.put(notices)
+        """Durable when it returns. Raises StoreError: not now."""
+        await self._delivery.outbox.put(notices)
 
     def rotate(self) -> None:
         """The keys have been rotated: from now on the new one signs."""
@@ -47,44 +39,39 @@ class Delivering:
     async def run(self) -> None:
         """Until it is cancelled: then what is under way is finished or accounted for. Raises JfeError: what waiting
         doesn't mend."""
-        while True:
-            self._rotated.clear()
-            ring = await asyncio.to_thread(keys.read_or_make, self._key_file)
-            registry = CollectorRegistry()
-            async with open_delivery(self._settings, ring, registry) as delivery:
-                self.registry, self._outbox = registry, delivery.outbox
-                self._opened.set()
-                courier = asyncio.create_task(delivery.courier.run())
-                rotated = asyncio.create_task(self._rotated.wait())
-                try:
-                    await asyncio.wait((courier, rotated), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    self._outbox = None
-                    rotated.cancel()
-                    courier.cancel()
-                    # What it raises itself is raised here.
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await courier
+        rotations = asyncio.create_task(self._sign_by_rotated())
+        try:
+            await self._delivery.courier.run()
+        finally:
+            rotations.cancel()
 
-    async def opened(self) -> None:
-        await self._opened.wait()
+    async def _sign_by_rotated(self) -> None:
+        while True:
+            await self._rotated.wait()
+            self._rotated.clear()
+            try:
+                ring = await asyncio.to_thread(keys.read_or_make, self._key_file)
+            except IdentityError as error:
+                # The one before signs on.
+                self._log.error("keys refused", extra=fields(reason=str(error)))
+                continue
+            self._delivery.courier.sign_by(ring.signing)
+            self._log.info("keys taken into use", extra=fields(key=ring.signing.thumbprint()))
 
 
 @contextlib.asynccontextmanager
 async def delivering(settings: DeliverySettings, key_file: Path, ended: asyncio.Event) -> AsyncIterator[Delivering]:
-    """Within, once it is open; on the way out, what is under way may end. `ended` is set where it ends by itself, and
-    what it raised is raised on the way out. Raises JfeError: it can't be opened."""
-    made = Delivering(settings, key_file)
-    task = asyncio.create_task(made.run())
-    opened = asyncio.create_task(made.opened())
-    try:
-        await asyncio.wait((task, opened), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
+    """Within; on the way out, what is under way may end. `ended` is set where it ends by itself, and what it raised is
+    raised on the way out. Raises JfeError: it can't be opened."""
+    registry = CollectorRegistry()
+    ring = await asyncio.to_thread(keys.read_or_make, key_file)
+    async with open_delivery(settings, ring, registry) as delivery:
+        made = Delivering(delivery, key_file, registry)
+        task = asyncio.create_task(made.run())
         task.add_done_callback(lambda _: ended.set())
-        yield made
-    finally:
-        opened.cancel()
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        try:
+            yield made
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
