@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jfe_cni.overflowd.delivery.http import PATH, HttpWay, Ports, open_http
 from jfe_cni.overflowd.delivery.outcomes import Told, Way
 from jfe_cni.overflowd.delivery.receiver_keys import KEPT_SECONDS, NONE_KEPT_SECONDS, ReceiverKeys
-from jfe_cni.overflowd.delivery.sizes import most
+from jfe_cni.overflowd.delivery.sizes import SYNS, most
 from jfe_cni.overflowd.notices import keys, messages, optout, sealing
 from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED, sign
 from tests.overflowd.test_delivery_udp import in_namespace
@@ -223,6 +223,23 @@ def test_no_more_octets_leave_than_are_reckoned_with(way: Way, host: str, size: 
     told, octets = in_namespace(work, "ip link set lo mtu 1280", chain)
     assert told is Told.REFUSED
     assert size < octets <= most(way, ip_address(host), 0, size, asks_key=False)
+
+
+def test_who_answers_no_syn_is_sent_no_more_of_them_than_are_reckoned_with() -> None:
+    async def work() -> tuple[Told, int]:
+        async with to(80) as sending:
+            answer = await sending.tell(Way.HTTP, LOCAL, PAYLOAD)
+            said = json.loads(nft("-j", "list chain inet t c"))
+            [rule] = [each["rule"] for each in said["nftables"] if "rule" in each]
+            return answer.told, next(each["counter"]["packets"] for each in rule["expr"] if "counter" in each)
+
+    def nft(*words: str) -> bytes:
+        return subprocess.run(["nft", *words], check=True, capture_output=True).stdout
+
+    chain = "nft add table inet t; nft 'add chain inet t c { type filter hook input priority 0; }'"
+    told, syns = in_namespace(work, chain, "nft add rule inet t c tcp dport 80 counter drop")
+    assert told is Told.NO_ANSWER
+    assert 1 < syns <= SYNS
 
 
 async def test_a_key_to_seal_to_is_asked_for_once_in_a_while() -> None:

@@ -27,7 +27,7 @@ CONTENT_TYPE = "application/jose"
 """RFC 7515, section 9.2.1; of a JWE too."""
 
 _CONNECT_SECONDS = 3.0
-"""Three SYNs (`sizes.py`): who answers none of them is not there."""
+"""`sizes.SYNS`: who answers none of them is not there."""
 
 _SECONDS = 8.0
 _LARGEST_ANSWER = optout.LARGEST_SIGNED

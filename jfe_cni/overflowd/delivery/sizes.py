@@ -1,7 +1,7 @@
 """How much each way costs the path, at most, in octets of IP: all tries, headers and handshakes together. Pure.
 
 TCP sends again what is not acknowledged, to a peer that has shown by its handshake that it is there; before that, no
-more than `_SYNS`.
+more than `SYNS`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ _TCP, _TCP_OPTIONS = 20, 40
 _SMALLEST_MTU = {4: 576, 6: 1_280}
 """RFC 791 and 8200: as small as a path may cut a notice."""
 
-# Within the time for a connection: at once, after 1 s and after 3 s (tcp_syn_retries, ip-sysctl).
-_SYNS = 3
+SYNS = 4
+"""Within the three seconds for a connection: at once, and after each of them (tcp_syn_linear_timeouts, ip-sysctl)."""
+
 # Of a connection beside its data: an ACK for each segment of an answer and of TLS's own, FIN. Whoever sends more to
 # be acknowledged spends more than it gets: an ACK is smaller than a segment.
 _ACKS = 40
@@ -63,4 +64,4 @@ def _connection(data: int, address: Address, *, secure: bool) -> int:
     header = _IP[address.version] + _TCP + _TCP_OPTIONS
     sent = data + ((_HELLO + 2 * _RECORD) if secure else 0)
     segments = -(-sent // (_SMALLEST_MTU[address.version] - header)) + 2
-    return sent + (segments + _SYNS + _ACKS) * header
+    return sent + (segments + SYNS + _ACKS) * header
