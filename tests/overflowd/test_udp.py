@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from jfe_cni.errors import HostError
-from jfe_cni.overflowd.collector.udp import LARGEST, SO_RCVBUFFORCE, TOGETHER, UdpSocket
+from jfe_cni.overflowd.collector.udp import BUFFER, LARGEST, SO_RCVBUFFORCE, TOGETHER, UdpSocket
 from jfe_cni.overflowd.datagrams import Datagram
 from jfe_cni.overflowd.decoders import Decoder
 from tests.overflowd.exports import v5, v5_record
@@ -40,6 +40,10 @@ def received(collector: UdpSocket) -> list[Datagram]:
 
 def test_nothing_waits_where_nothing_was_sent(collector: UdpSocket) -> None:
     assert collector.receive() == []
+
+
+def test_as_much_waits_as_was_asked_for(collector: UdpSocket) -> None:
+    assert collector.room >= 2 * BUFFER
 
 
 @pytest.mark.parametrize(("host", "exporter"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1")])

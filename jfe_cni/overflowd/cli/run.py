@@ -60,7 +60,8 @@ async def _run(settings: Settings) -> None:
         loop.add_signal_handler(signal.SIGHUP, outbox.rotate)
         with opened(settings, outbox) as collector:
             async with _health(settings, outbox, collector, stop) as port:
-                log.info("collecting", extra=fields(ports=collector.ports, listen=port, send=settings.send))
+                about = {"ports": collector.ports, "room": collector.room, "listen": port, "send": settings.send}
+                log.info("collecting", extra=fields(**about))
                 await collector.run(stop)
     counts = collector.counts
     log.info("stopped", extra=fields(datagrams=counts.datagrams.total(), notices=counts.notices.total()))

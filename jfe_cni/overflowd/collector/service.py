@@ -71,6 +71,7 @@ class Collector:
             settings.stop_timeout * _DRAINING,
         )
         self.ports = [each.port for each in sockets]
+        self.room = min(each.room for each in sockets)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Collects until `stop`; what waits in the sockets then is taken still. Ends early where it is cancelled."""

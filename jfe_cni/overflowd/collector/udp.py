@@ -75,7 +75,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class UdpSocket:
-    """On one port. `dropped`: by the kernel, since it was opened, for want of room.
+    """On one port. `room`: octets of datagrams that wait, the kernel's own cost of each included. `dropped`: by the kernel, since it was opened, for want of room.
     `cut_off`: longer than `LARGEST`."""
 
     def __init__(self, port: int, address: str = "::", *, shared: bool = False) -> None:
@@ -95,6 +95,8 @@ class UdpSocket:
                 f"UDP port {port} can't be opened: {error.strerror}", "see who has it (ss -lunp)"
             ) from error
         self.port: int = self._socket.getsockname()[1]
+        # The kernel doubles what it was asked for, for its own cost (socket(7), SO_RCVBUF).
+        self.room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self.dropped = 0
         self.cut_off = 0
         self._data = (ctypes.c_char * (TOGETHER * LARGEST))()
