@@ -75,8 +75,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class UdpSocket:
-    """On one port. `room`: octets of datagrams that wait, the kernel's own cost of each included. `dropped`: by the kernel, since it was opened, for want of room.
-    `cut_off`: longer than `LARGEST`."""
+    """On one port. `room`: octets that may wait, the kernel's own cost of each datagram included. `dropped`: by the
+    kernel, since it was opened, for want of room. `cut_off`: longer than `LARGEST`."""
 
     def __init__(self, port: int, address: str = "::", *, shared: bool = False) -> None:
         """`address`: of either kind; `::`, all of both. `shared`: with other processes that ask for the same, to whom
