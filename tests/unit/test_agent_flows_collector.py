@@ -28,6 +28,8 @@ from jfe_cni.overflowd.decoders import Decoder
 
 NOW = 1_800_000_000.0
 LOOPBACK = "127.0.0.1"
+# asm-generic/socket.h: beyond net.core.rmem_max, for root.
+SO_RCVBUFFORCE = 33
 
 
 def flows(count: int) -> list[Flow]:
@@ -73,9 +75,23 @@ async def test_a_collector_is_found_by_name_and_gets_everything() -> None:
     assert (counts.sent, counts.unsent.total()) == ({Origin.CONNTRACK: 500}, 0)
 
 
-async def test_a_name_that_leads_nowhere_costs_the_flows_and_nothing_else() -> None:
-    # RFC 2606: nobody's.
-    with linked("nowhere.invalid", 4739) as (link, counts):
+async def test_an_agent_that_ends_in_the_middle_sends_the_rest_at_once() -> None:
+    with listening() as sink, linked(LOOPBACK, sink.getsockname()[1]) as (link, counts):
+        sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+        sending = asyncio.create_task(link.send(flows(5000), Origin.CONNTRACK, NOW))
+        async with asyncio.timeout(30):
+            first = await asyncio.get_running_loop().sock_recv(sink, 65_536)
+        assert first
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert counts.sent == {Origin.CONNTRACK: 5000}
+
+
+@pytest.mark.parametrize("name", ["nowhere.invalid", "x" * 64 + ".invalid"])
+async def test_a_name_that_leads_nowhere_costs_the_flows_and_nothing_else(name: str) -> None:
+    """RFC 2606: nobody's; RFC 1035, section 2.3.4: nor can it be anybody's."""
+    with linked(name, 4739) as (link, counts):
         await link.send(flows(3), Origin.UPGRADER, NOW)
     assert (counts.sent.total(), counts.unsent) == (0, {Unsent.COLLECTOR_AWAY: 3})
 

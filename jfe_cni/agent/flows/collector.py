@@ -35,15 +35,25 @@ class CollectorLink:
             self._socket = None
 
     async def send(self, flows: Sequence[Flow], origin: Origin, now: float) -> None:
-        """All of them, or counted why not; templates first where it is time. `now`: seconds since the epoch."""
-        connected = await self._connect()
+        """All of them, or counted why not, cancelled or not; templates first where it is time. `now`: seconds since the
+        epoch."""
+        connected: socket.socket | None = None
+        try:
+            connected = await self._connect()
+        finally:
+            if connected is None:
+                self._counts.unsent[Unsent.COLLECTOR_AWAY] += len(flows)
         if connected is None:
-            self._counts.unsent[Unsent.COLLECTOR_AWAY] += len(flows)
             return
-        for number, message in enumerate(self._encoder.messages(flows, now), start=1):
-            self._send(connected, message, origin)
-            # Others of the agent have their turn.
-            await asyncio.sleep(0 if number % _BURST else _PAUSE_SECONDS)
+        messages = self._encoder.messages(flows, now)
+        try:
+            for number, message in enumerate(messages, start=1):
+                self._send(connected, message, origin)
+                # Others of the agent have their turn.
+                await asyncio.sleep(0 if number % _BURST else _PAUSE_SECONDS)
+        finally:
+            for message in messages:
+                self._send(connected, message, origin)
 
     def _send(self, connected: socket.socket, message: Message, origin: Origin) -> None:
         try:
@@ -66,21 +76,33 @@ class CollectorLink:
         host, port = self._collector
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except socket.gaierror:
-            # Tried again at once the next time; where there was one it goes on.
+        except (socket.gaierror, UnicodeError):
+            # UnicodeError: no name can be such (RFC 1035, section 2.3.4). It is tried again the next time; where there
+            # was one it goes on.
             self._resolve_at = loop.time()
             return self._socket
         family, kind, protocol, _, address = found[0]
         if address == self._address and self._socket is not None:
             return self._socket
         self.close()
-        made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
-            made.connect(address)
+            self._socket = _connected(family, kind, protocol, address)
         except OSError:
-            made.close()
+            # No way there, or no descriptor left.
             self._resolve_at = loop.time()
             return None
-        self._socket, self._address = made, address
+        self._address = address
         self._encoder.begin_anew()
-        return made
+        return self._socket
+
+
+def _connected(
+    family: int, kind: int, protocol: int, address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+) -> socket.socket:
+    made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        made.connect(address)
+    except OSError:
+        made.close()
+        raise
+    return made

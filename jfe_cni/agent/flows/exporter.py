@@ -53,6 +53,7 @@ class FlowExporter:
         self._clock = clock
         self._every = every
         self._log = log
+        self._waiting: dict[Origin, list[Flow]] = {origin: [] for origin in Origin}
         counts.remembered = self._remembered
         counts.absent = lambda: conntrack.absent
 
@@ -76,7 +77,9 @@ class FlowExporter:
             self._log.info("flows are told no more", extra=fields(sent=sent))
 
     async def _ended(self) -> None:
-        await self._tell(self._connections.ended(), await asyncio.to_thread(self._conntrack.ended, self._now()))
+        self._waiting[Origin.UPGRADER] += self._connections.ended()
+        await self._read(self._conntrack.ended)
+        await self._send()
 
     async def _slices(self) -> None:
         self._connections.begin_round()
@@ -87,15 +90,26 @@ class FlowExporter:
         await self._gathered()
 
     async def _gathered(self) -> None:
-        slices = self._connections.slices(self._now())
-        looked = await asyncio.to_thread(self._conntrack.look, self._now())
+        self._waiting[Origin.UPGRADER] += self._connections.slices(self._now())
+        await self._read(self._conntrack.look)
         # After the look: what ended during it is not missing from both.
-        ended = await asyncio.to_thread(self._conntrack.ended, self._now())
-        await self._tell(slices, looked + ended)
+        await self._read(self._conntrack.ended)
+        await self._send()
 
-    async def _tell(self, connections: list[Flow], tracked: list[Flow]) -> None:
-        await self._link.send(connections, Origin.UPGRADER, self._clock())
-        await self._link.send(tracked, Origin.CONNTRACK, self._clock())
+    async def _read(self, ask: Callable[[Milliseconds], list[Flow]]) -> None:
+        """Cancelled, it waits for the thread all the same: two at once would count the same packets."""
+        reading = asyncio.create_task(asyncio.to_thread(ask, self._now()))
+        try:
+            await asyncio.shield(reading)
+        finally:
+            if not reading.done():
+                await asyncio.wait([reading])
+            self._waiting[Origin.CONNTRACK] += reading.result()
+
+    async def _send(self) -> None:
+        for origin in Origin:
+            flows, self._waiting[origin] = self._waiting[origin], []
+            await self._link.send(flows, origin, self._clock())
 
     def _now(self) -> Milliseconds:
         return int(self._clock() * 1000)
