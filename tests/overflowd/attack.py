@@ -27,7 +27,7 @@ from tests.overflowd.test_notices import FLOW
 SIDES = (suspicion.Side.OFF_ROUTE_OUTSIDE.value, suspicion.Side.INSIDE.value)
 MINUTE = 60 * 1_000_000
 VICTIM, WEB, FORGED = (ip_address(f"203.0.113.{each}") for each in (9, 10, 80))
-WIDTH, HEIGHT = 1_240, 1_130
+WIDTH, HEIGHT = 1_240, 1_260
 
 
 class Time:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from aiohttp import web
 from joserfc.jwk import OKPKey
@@ -36,6 +37,7 @@ from jfe_cni.overflowd.receiver.reception import INTRODUCTIONS
 from jfe_cni.overflowd.receiver.service import Receiver
 from jfe_cni.overflowd.receiver.serving import serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
+from jfe_cni.overflowd.receiver.tables import TABLES
 from jfe_cni.overflowd.receiver.webhooks import SIGNATURE
 from jfe_cni.ratelock.demo import postgresql
 from tests.overflowd.receiving import (
@@ -534,6 +536,22 @@ async def test_replicas_on_one_store_take_a_notice_once_and_show_the_same(
             return found[0] == found[1] and [each["notices"] for each in found[0]] == [2]
 
         assert await until(both)
+
+
+async def test_what_comes_twice_at_once_is_said_to_be_taken_when_it_is(
+    tmp_path: Path, trusted: Authority, publisher: Publisher, postgresql_url: str
+) -> None:
+    """While another holds the database up: nothing is durable yet."""
+    async with started(laboratory(tmp_path, trusted, publisher, store=postgresql_url)) as receiver:
+        assert (await post(receiver.http, publisher.signed())).status_code == 200
+        signed = publisher.signed()
+        with psycopg.connect(postgresql_url, autocommit=True) as another:
+            another.execute("SELECT pg_advisory_lock(%s)", [TABLES.lock])
+            asking = [asyncio.create_task(post(receiver.http, signed)) for _ in range(2)]
+            done, _ = await asyncio.wait(asking, timeout=0.5)
+            assert not done
+        assert [(await each).status_code for each in asking] == [200, 200]
+        assert len(await notices(receiver)) == 2
 
 
 async def test_health_is_told_and_what_came_is_counted(receiver: Receiver, publisher: Publisher) -> None:

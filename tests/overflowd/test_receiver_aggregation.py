@@ -101,6 +101,25 @@ def test_who_is_forged_hears_by_whom_it_is_seen() -> None:
     assert flood.addresses[SOURCE].forged == {"a.example", "b.example"}
 
 
+def test_what_is_shown_as_json_says_who_and_through_whom() -> None:
+    floods = Floods()
+    take(floods, *[("a.example", told(Class.SPOOFED_SOURCE))] * 2, ("b.example", told(source=ip_address("192.0.2.7"))))
+    (flood,) = floods
+    shown = flood_view(flood)
+    assert (shown["target"], shown["protocol"], shown["side"], shown["port"]) == ("203.0.113.9", 17, "from", 53)
+    assert (shown["notices"], shown["packets"]) == (3, 200_000)
+    assert shown["classes"] == {"fan-in": 1, "spoofed-source": 2}
+    assert [(each["domain"], each["packets"]) for each in shown["reporters"]] == [
+        ("a.example", 200_000),
+        ("b.example", 100_000),
+    ]
+    assert [(each["network"], each["notices"], each["spoofed"]) for each in shown["peers"]] == [
+        ("198.51.100.0/24", 2, "suspected"),
+        ("192.0.2.0/24", 1, "not-known"),
+    ]
+    assert shown["evidence"][0] == {"domain": "a.example", "evidence": NOTICE.evidence[0]}
+
+
 def test_after_a_quiet_time_it_is_another_flood() -> None:
     floods = Floods()
     first = floods.take(1, NOW, "a.example", told())

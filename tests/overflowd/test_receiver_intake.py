@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OctKey, OKPKey
 
-from jfe_cni.overflowd.notices import messages, sealing
+from jfe_cni.overflowd.notices import messages, optout, sealing
 from jfe_cni.overflowd.notices.keys import PUBLISHED, new_key
 from jfe_cni.overflowd.notices.messages import Sent, decode
 from jfe_cni.overflowd.notices.notice import Class, End, Notice, Reporter, TracedFlow, Unfit, encode
@@ -144,8 +144,10 @@ def test_the_smallest_notice_that_there_is_is_larger_than_what_answers_it() -> N
     decision = intake(pinned={"a.b": {KEY.thumbprint(): KEY}}).decide(signed(smallest), HERE, NOW)
     assert isinstance(decision, Taken)
     cookie = Challenges(bytes(32)).cookie(ip_address("::"), 65_535, KEY.thumbprint(), NOW)
-    for answer in (messages.Challenge(cookie), messages.Taken(messages.digest(b""))):
-        assert len(messages.encode(answer)) * 4 < len(signed(smallest).signed)
+    digest = messages.digest(b"")
+    wish = messages.OptOut(digest, optout.sign(digest, KEY).encode())
+    for answer in (messages.Challenge(cookie), messages.Taken(digest), wish):
+        assert len(messages.encode(answer)) < len(signed(smallest).signed)
 
 
 @given(st.binary(max_size=400), st.integers(0, 700), st.binary(max_size=6))

@@ -92,8 +92,8 @@ class Reception:
         return self._answered(decision, raw)
 
     def _answered(self, decision: Decision, raw: bytes) -> Answered:
-        """Smaller than what it answers, or whose address was forged would pay for it: no notice is as small as the
-        largest of a challenge and of thanks, and the wish for no more is looked at."""
+        """Smaller than what it answers, or whose address was forged would pay for it: no notice is as small as any of
+        these messages."""
         message: Message | None = None
         match decision:
             case Challenged(cookie):
@@ -101,15 +101,13 @@ class Reception:
             case Taken() | NotTaken(Stale.REPLAYED):
                 sent = messages.decode(raw)
                 assert isinstance(sent, Sent)
-                message = self._thanks(messages.digest(sent.signed), len(raw))
+                message = self._thanks(messages.digest(sent.signed))
         self._metrics.decided(decision)
         return Answered(decision, message)
 
-    def _thanks(self, digest: str, most: int) -> Message:
+    def _thanks(self, digest: str) -> Message:
         if self._opted_out is not None:
-            asked = messages.OptOut(digest, optout.sign(digest, self._opted_out).encode())
-            if len(messages.encode(asked)) <= most:
-                return asked
+            return messages.OptOut(digest, optout.sign(digest, self._opted_out).encode())
         return messages.Taken(digest)
 
     async def _with_key(self, needed: KeyNeeded, sent: Sent, origin: Origin, size: int) -> Decision:
