@@ -9,7 +9,7 @@ from jfe_cni.overflowd.decoders.elements import elements_page
 from jfe_cni.overflowd.settings import SETTINGS
 
 DOCS = Path(__file__).parents[1] / "docs"
-SETTINGS_PAGE = DOCS / "parts-overflowd-collector.md"
+SETTINGS_PAGE = DOCS / "overflowd-collector.md"
 
 
 def main() -> None:

@@ -216,5 +216,5 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_file(tmp_path: P
 
 
 def test_every_setting_is_in_the_documents() -> None:
-    page = Path(__file__).parents[2] / "docs/parts-overflowd-collector.md"
+    page = Path(__file__).parents[2] / "docs/overflowd-collector.md"
     assert SETTINGS.table() in page.read_text(), "run python dev/overflowd_documents.py"
