@@ -73,7 +73,7 @@ def test_whatever_a_notice_says_there_is_a_report_of_the_schema_or_a_reason_for_
     notice = dataclasses.replace(notice, reporter=dataclasses.replace(notice.reporter, contact=NOTICE.reporter.contact))
     found = report(notice, b"e30.e30.AA")
     if isinstance(found, Untold):
-        assert found in {Untold.NO_ABUSE, Untold.UNNAMED_PROTOCOL}
+        assert found in {Untold.NO_ABUSE, Untold.UNNAMED_PROTOCOL, Untold.NO_PORT}
     else:
         VALIDATOR.validate(json.loads(json.dumps(found)))
 
@@ -100,6 +100,8 @@ def test_who_is_forged_is_not_said_to_have_sent() -> None:
     [
         (dataclasses.replace(NOTICE, classified=Class.TRAFFIC), Untold.NO_ABUSE),
         (dataclasses.replace(NOTICE, flow=dataclasses.replace(NOTICE.flow, protocol=47)), Untold.UNNAMED_PROTOCOL),
+        (dataclasses.replace(NOTICE, flow=dataclasses.replace(NOTICE.flow, protocol=1)), Untold.NO_PORT),
+        (dataclasses.replace(NOTICE, flow=dataclasses.replace(NOTICE.flow, source_port=0)), Untold.NO_PORT),
         (dataclasses.replace(NOTICE, reporter=Reporter("+1 555 0100", "", 0, "")), Untold.NO_CONTACT),
     ],
 )

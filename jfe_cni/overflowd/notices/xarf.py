@@ -40,6 +40,9 @@ class Untold(StrEnum):
     """It says no more than that traffic was carried."""
 
     UNNAMED_PROTOCOL = "unnamed-protocol"
+    NO_PORT = "no-port"
+    """The schema asks for the source's port, of ICMP as well, which has none."""
+
     NO_CONTACT = "no-contact"
     """The reporter's contact is no mail address, which XARF asks for."""
 
@@ -53,6 +56,8 @@ def report(notice: Notice, signed: bytes) -> dict[str, Any] | Untold:
         return Untold.UNNAMED_PROTOCOL
     if contact is None:
         return Untold.NO_CONTACT
+    if protocol == "icmp" or not notice.flow.source_port:
+        return Untold.NO_PORT
     flow, many = notice.flow, max(notice.flow.sampling, 1)
     first = flow.first or flow.last or notice.made
     organisation = {
@@ -74,6 +79,7 @@ def report(notice: Notice, signed: bytes) -> dict[str, Any] | Untold:
         "tags": [f"overflowd:{notice.classified.value}"],
         "description": describe(notice)[:_LONGEST_DESCRIPTION],
         "destination_ip": str(flow.destination),
+        "source_port": flow.source_port,
         "protocol": protocol,
         "first_seen": _time(first),
         "total_packets": flow.packets * many,
@@ -82,9 +88,8 @@ def report(notice: Notice, signed: bytes) -> dict[str, Any] | Untold:
     if notice.classified is Class.SPOOFED_SOURCE:
         # Of its being the source's doing.
         said["confidence"] = 0.0
-    # ICMP has none, and 0 is none.
-    ports = {"source_port": flow.source_port, "destination_port": flow.destination_port}
-    said |= {name: port for name, port in ports.items() if port and protocol != "icmp"}
+    if flow.destination_port:
+        said["destination_port"] = flow.destination_port
     if flow.last:
         said["last_seen"] = _time(flow.last)
     if flow.first and flow.last - flow.first >= 1_000_000:
