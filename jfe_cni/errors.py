@@ -62,6 +62,12 @@ class IdentityError(JfeError):
     """A key, a certificate or a trust bundle cannot be used: unreadable, expired, for another name."""
 
 
+class StoreError(JfeError):
+    """A service's store is away, or has refused. Whether what was asked for was done is not known."""
+
+    temporary = True
+
+
 class KernelError(JfeError):
     """The kernel refused what it should have done; whatever had been done for the same request is undone."""
 

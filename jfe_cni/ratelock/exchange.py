@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from jfe_cni.errors import ConflictError, JfeError, RequestError
+from jfe_cni.errors import ConflictError, JfeError, RequestError, StoreError
 from jfe_cni.ratelock.api import problems
 from jfe_cni.ratelock.budgets import Budget, Limit, Meter, MeterKind
 from jfe_cni.ratelock.faults import (
@@ -19,7 +19,6 @@ from jfe_cni.ratelock.faults import (
     KeyReusedError,
     Overloaded,
     SealingError,
-    StoreError,
     Unauthenticated,
     UnknownSecret,
     UnknownToken,

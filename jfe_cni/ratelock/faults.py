@@ -60,13 +60,6 @@ class Overloaded(JfeError):
     temporary = True
 
 
-class StoreError(JfeError):
-    """The store is away, or has refused. Whether the attempt was counted is not known: try again under the same
-    idempotency key."""
-
-    temporary = True
-
-
 class SealingError(JfeError):
     """Something sealed does not open, or a key-encryption key can't be used."""
 

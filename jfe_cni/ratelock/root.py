@@ -12,8 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from jfe_cni.errors import ConflictError
-from jfe_cni.ratelock.faults import StoreError
+from jfe_cni.errors import ConflictError, StoreError
 from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.store import OwnerAct, SecretKind, Store, StoredSecret
 

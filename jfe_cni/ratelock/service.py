@@ -22,14 +22,14 @@ from typing import assert_never, get_args
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from jfe_cni.errors import ConflictError, RequestError
+from jfe_cni.errors import ConflictError, RequestError, StoreError
 from jfe_cni.ratelock import certification, root, rotation, tokens
 from jfe_cni.ratelock.authorisation import Caller, authorise, authorise_owner, check_pattern, may_not
 from jfe_cni.ratelock.budgets import Budget, Meter
 from jfe_cni.ratelock.checkpoints import Checkpoint, verify_against
 from jfe_cni.ratelock.checkpoints import sign as sign_checkpoint
 from jfe_cni.ratelock.decoys import KIND, Decoys, is_decoy
-from jfe_cni.ratelock.faults import BudgetSpent, KeyReusedError, SealingError, StoreError, UnknownSecret, UnknownToken
+from jfe_cni.ratelock.faults import BudgetSpent, KeyReusedError, SealingError, UnknownSecret, UnknownToken
 from jfe_cni.ratelock.log import LogVerdict
 from jfe_cni.ratelock.names import check_idempotency_key, check_name
 from jfe_cni.ratelock.sealing import Label, Sealing

@@ -18,14 +18,14 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from jfe_cni.errors import RequestError
+from jfe_cni.errors import RequestError, StoreError
 from jfe_cni.overflowd.delivery import open_delivery
 from jfe_cni.overflowd.delivery.outcomes import State
 from jfe_cni.overflowd.notices import keys, messages, optout, sealing
 from jfe_cni.overflowd.notices.notice import End, Notice, new_nonce
 from jfe_cni.overflowd.notices.signing import key_named, verified
 from jfe_cni.ratelock.demo import postgresql
-from jfe_cni.ratelock.faults import StoreError, Unauthenticated
+from jfe_cni.ratelock.faults import Unauthenticated
 from tests.overflowd.couriers import RING, delivering, ended, rows, settings
 from tests.overflowd.receivers import silent, taking, udp_receiver
 from tests.overflowd.test_delivery_http import answering, self_signed, server

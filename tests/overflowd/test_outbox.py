@@ -16,14 +16,13 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import make_url, select, text, update
 
 from jfe_cni.databases.engines import writer
-from jfe_cni.errors import RequestError
+from jfe_cni.errors import RequestError, StoreError
 from jfe_cni.overflowd.delivery.counts import Counts
 from jfe_cni.overflowd.delivery.database import Database, open_database
 from jfe_cni.overflowd.delivery.outbox import LEASE, Outbox
 from jfe_cni.overflowd.delivery.outcomes import Outcome, Spared, State, Way
 from jfe_cni.overflowd.delivery.schema import copies
 from jfe_cni.overflowd.notices.notice import End, Notice, decode, new_nonce
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.stores import open_store
 from tests.overflowd.test_notices import NOTICE
 

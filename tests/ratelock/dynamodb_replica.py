@@ -14,7 +14,7 @@ import sys
 
 from sqlalchemy import make_url
 
-from jfe_cni.ratelock.faults import StoreError
+from jfe_cni.errors import StoreError
 from jfe_cni.ratelock.store import Admitted, Store
 from jfe_cni.ratelock.stores.dynamodb import open_dynamodb
 from jfe_cni.ratelock.stores.dynamodb.dates import SECOND, ServerDates, boottime

@@ -11,7 +11,8 @@ from typing import Any, get_args
 
 import httpx
 
-from jfe_cni.ratelock import AsyncClient, structured_log
+from jfe_cni import structured_log
+from jfe_cni.ratelock import AsyncClient
 from jfe_cni.ratelock.assembly import Assembled, opened
 from jfe_cni.ratelock.authorisation import Caller
 from jfe_cni.ratelock.server import serving
@@ -58,7 +59,7 @@ async def served(folder: Path, **given: Any) -> AsyncIterator[Served]:
     }
     settings = Settings(**wanted)
     log = io.StringIO()
-    structured_log.configure(settings.log_format, log)
+    structured_log.configure("ratelock", settings.log_format, log)
     async with opened(settings) as assembled:
         owner = await assembled.service.bootstrap()
         assert owner is not None

@@ -14,11 +14,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from jfe_cni.ratelock import AsyncClient, root, structured_log
+from jfe_cni import structured_log
+from jfe_cni.errors import StoreError
+from jfe_cni.ratelock import AsyncClient, root
 from jfe_cni.ratelock.api import problems
 from jfe_cni.ratelock.api.health import KEPT_SECONDS, Readiness
 from jfe_cni.ratelock.demo import postgresql
-from jfe_cni.ratelock.faults import BudgetSpent, StoreError, Unauthenticated
+from jfe_cni.ratelock.faults import BudgetSpent, Unauthenticated
 from tests.ratelock.served import OWNER, Served, served
 
 SECRETS = ("hunter2", "4111-1111", "wrong-guess", "bWVzc2FnZQ")
@@ -224,7 +226,7 @@ async def accepts(service: Served) -> bool:
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_a_line_is_one_event_whatever_came(form: Any) -> None:
     stream = io.StringIO()
-    log = structured_log.configure(form, stream)
+    log = structured_log.configure("ratelock", form, stream)
     hostile = 'x\n2030-01-01T00:00:00Z info forged \x1b[2J\r\u2028 "quoted" \udcff'
     log.info("request", extra=structured_log.fields(caller=hostile))
     log.warning(hostile)

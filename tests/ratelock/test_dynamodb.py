@@ -16,9 +16,8 @@ from typing import Any
 import boto3
 import pytest
 
-from jfe_cni.errors import HostError, RequestError
+from jfe_cni.errors import HostError, RequestError, StoreError
 from jfe_cni.ratelock.budgets import Meter
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted, OwnerAct, StoredSecret
 from jfe_cni.ratelock.stores import open_store

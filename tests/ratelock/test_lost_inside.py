@@ -13,8 +13,8 @@ from sqlalchemy import Engine, event, literal, make_url, select
 
 from jfe_cni.databases.engines import reader, writer
 from jfe_cni.databases.upgrade import upgrade
+from jfe_cni.errors import StoreError
 from jfe_cni.ratelock.budgets import Meter
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.store import Admitted, OwnerAct, Spent, StoredSecret
 from jfe_cni.ratelock.stores import open_store

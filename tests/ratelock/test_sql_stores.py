@@ -20,10 +20,9 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, func, make_url
 
 from jfe_cni.databases.engines import reader, writer
 from jfe_cni.databases.upgrade import upgrade
-from jfe_cni.errors import RequestError
+from jfe_cni.errors import RequestError, StoreError
 from jfe_cni.ratelock.assembly import opened
 from jfe_cni.ratelock.demo import postgresql
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import verify
 from jfe_cni.ratelock.settings import Settings
 from jfe_cni.ratelock.store import Admitted, OwnerAct, Store, StoredSecret

@@ -10,9 +10,9 @@ from typing import Any
 import boto3
 import pytest
 
-from jfe_cni.errors import ConflictError, RequestError
+from jfe_cni.errors import ConflictError, RequestError, StoreError
 from jfe_cni.ratelock.authorisation import Caller
-from jfe_cni.ratelock.faults import BudgetSpent, SealingError, StoreError, UnknownSecret
+from jfe_cni.ratelock.faults import BudgetSpent, SealingError, UnknownSecret
 from jfe_cni.ratelock.keys.local import LocalKey
 from jfe_cni.ratelock.sealing import Label, Sealing
 from jfe_cni.ratelock.secrets.hashing import Hashing

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -20,8 +18,8 @@ from jfe_cni.overflowd.collector.service import Collector, listen_address, opene
 from jfe_cni.overflowd.notices import keys
 from jfe_cni.overflowd.notices.notice import Notice, encode
 from jfe_cni.overflowd.settings import SETTINGS, Settings
-from jfe_cni.ratelock.structured_log import JsonFormatter, TextFormatter, fields
 from jfe_cni.settings_flags import options_of, settings_given
+from jfe_cni.structured_log import configure, fields
 
 LOGGER = "jfe_cni.overflowd"
 
@@ -52,8 +50,8 @@ class Printed:
 
 
 async def _run(settings: Settings) -> None:
-    _configure_log(settings)
-    log, loop, stop = logging.getLogger(LOGGER), asyncio.get_running_loop(), asyncio.Event()
+    log = configure(LOGGER, settings.log_format)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _outbox(settings, stop) as outbox:
@@ -111,13 +109,3 @@ def _published(settings: Settings) -> Callable[[], Mapping[str, object]]:
         return keys.read_or_make(settings.key_file).published(int(time.time()))
 
     return published
-
-
-def _configure_log(settings: Settings) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    for name, level in ((LOGGER, logging.INFO), ("aiohttp", logging.WARNING), ("asyncio", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(level)
-        logger.propagate = False

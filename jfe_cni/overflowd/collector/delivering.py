@@ -15,7 +15,7 @@ from jfe_cni.overflowd.delivery import Delivery, open_delivery
 from jfe_cni.overflowd.delivery.settings import DeliverySettings
 from jfe_cni.overflowd.notices import keys
 from jfe_cni.overflowd.notices.notice import Notice
-from jfe_cni.ratelock.structured_log import fields
+from jfe_cni.structured_log import fields
 
 
 class Delivering:

@@ -28,7 +28,7 @@ from jfe_cni.overflowd.selection.routes import Routes, read_routes
 from jfe_cni.overflowd.selection.selector import Selector
 from jfe_cni.overflowd.selection.suspicion import ODDS, Site
 from jfe_cni.overflowd.tunnels import Tunnels
-from jfe_cni.ratelock.structured_log import fields
+from jfe_cni.structured_log import fields
 
 # Seconds between tries to put what the outbox refuses for now: what comes waits in the sockets meanwhile.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0

@@ -21,7 +21,7 @@ from jfe_cni.overflowd.delivery.outcomes import Broken, Outcome, Spared, State, 
 from jfe_cni.overflowd.delivery.ways import Ways, identity
 from jfe_cni.overflowd.notices.notice import Notice, decode
 from jfe_cni.overflowd.notices.signing import sign
-from jfe_cni.ratelock.structured_log import fields
+from jfe_cni.structured_log import fields
 
 UPKEEP_SECONDS = LEASE / 3e6
 # Between two looks for what another collector has put, or nobody sent.

@@ -12,13 +12,13 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import URL, BigInteger, Connection, Engine, extract, func, make_url, select
 from sqlalchemy.exc import ArgumentError
 
+from jfe_cni.databases.commits import GroupCommit
 from jfe_cni.databases.engines import make_private, migrator, writer
+from jfe_cni.databases.faults import DATABASE_ERRORS, may_pass, store_error
 from jfe_cni.databases.upgrade import upgrade
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.delivery.tables import TABLES
-from jfe_cni.ratelock.stores.commits import GroupCommit
-from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, may_pass, store_error
 
 Answer = TypeVar("Answer")
 Work = Callable[[Connection], Any]

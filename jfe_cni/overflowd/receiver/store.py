@@ -16,7 +16,9 @@ from sqlalchemy import URL, Connection, Executable, Row, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
+from jfe_cni.databases.commits import GroupCommit
 from jfe_cni.databases.engines import READERS, make_private, migrator, reader, writer
+from jfe_cni.databases.faults import DATABASE_ERRORS, may_pass, store_error
 from jfe_cni.databases.upgrade import upgrade
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.datagrams import Microseconds
@@ -29,8 +31,6 @@ from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.kept import Change, Kept, Pin
 from jfe_cni.overflowd.receiver.pins import Keys, Pinning, pinning
 from jfe_cni.overflowd.receiver.tables import TABLES
-from jfe_cni.ratelock.stores.commits import GroupCommit
-from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, may_pass, store_error
 
 Answer = TypeVar("Answer")
 

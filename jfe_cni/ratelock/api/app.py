@@ -22,9 +22,8 @@ from jfe_cni.ratelock.api.openapi import describe
 from jfe_cni.ratelock.api.problems import Problem
 from jfe_cni.ratelock.api.service import Service
 from jfe_cni.ratelock.settings import Settings
-from jfe_cni.ratelock.structured_log import LOGGER
 
-_log = logging.getLogger(LOGGER)
+_log = logging.getLogger("ratelock")
 # `secrets` last: its path is the beginning of the operations'.
 _ROUTES = (operations, budgets, tokens, log, health, secrets)
 _OF_STATUS = {400: problems.MALFORMED, 404: problems.NO_RESOURCE, 405: problems.NO_METHOD}

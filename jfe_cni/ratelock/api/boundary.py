@@ -20,9 +20,9 @@ from jfe_cni.ratelock.api.authentication import Authentication
 from jfe_cni.ratelock.api.metrics import Metrics, outcome_of
 from jfe_cni.ratelock.api.problems import Problem
 from jfe_cni.ratelock.settings import Settings
-from jfe_cni.ratelock.structured_log import LOGGER, fields
+from jfe_cni.structured_log import fields
 
-log = logging.getLogger(LOGGER)
+log = logging.getLogger("ratelock")
 
 # A name of 255 letters, each of them escaped, between the longest route's other parts, with room.
 LONGEST_ADDRESS = 1024

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from jfe_cni.errors import ConflictError, JfeError, RequestError
+from jfe_cni.errors import ConflictError, JfeError, RequestError, StoreError
 from jfe_cni.ratelock.api.headers import Headers, rate_limit_headers
 from jfe_cni.ratelock.faults import (
     BudgetSpent,
@@ -19,7 +19,6 @@ from jfe_cni.ratelock.faults import (
     KeyUnreachable,
     Overloaded,
     SealingError,
-    StoreError,
     Unauthenticated,
     UnknownSecret,
     UnknownToken,

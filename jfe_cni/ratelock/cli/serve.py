@@ -50,10 +50,11 @@ def serve(dev: bool, folder: Path | None, **given_flags: Any) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from jfe_cni.ratelock import server, structured_log
+    from jfe_cni import structured_log
+    from jfe_cni.ratelock import server
     from jfe_cni.ratelock.assembly import opened
 
-    log = structured_log.configure(settings.log_format)
+    log = structured_log.configure("ratelock", settings.log_format)
 
     def started(url: str) -> None:
         log.info("serving", extra=structured_log.fields(url=url))
@@ -64,10 +65,11 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _serve_dev(settings: Settings, folder: Path) -> None:
-    from jfe_cni.ratelock import server, structured_log
+    from jfe_cni import structured_log
+    from jfe_cni.ratelock import server
     from jfe_cni.ratelock.assembly import opened
 
-    structured_log.configure(settings.log_format)
+    structured_log.configure("ratelock", settings.log_format)
     for_verbs = dev_file(os.environ)
     async with opened(settings) as assembled:
         owner, caller = await _dev_tokens(assembled.service, folder)

@@ -8,11 +8,12 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from jfe_cni.errors import StoreError
 from jfe_cni.ratelock.client import AsyncClient
 from jfe_cni.ratelock.demo.findings import Answer
 from jfe_cni.ratelock.demo.replica import Replica
 from jfe_cni.ratelock.exchange import ServiceUnreachable
-from jfe_cni.ratelock.faults import BudgetSpent, StoreError
+from jfe_cni.ratelock.faults import BudgetSpent
 
 # Hammering, and room for the replicas, which share this host with the callers.
 _PAUSE_SECONDS = 0.02

@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
-from jfe_cni.ratelock import structured_log
+from jfe_cni import structured_log
 from jfe_cni.ratelock.api.app import application
 from jfe_cni.ratelock.api.health import Readiness
 from jfe_cni.ratelock.assembly import opened
@@ -47,7 +47,7 @@ class Function:
 
     async def _opened(self) -> ASGIApp:
         settings = SETTINGS.read({}, self._environment)
-        structured_log.configure(settings.log_format)
+        structured_log.configure("ratelock", settings.log_format)
         assembled = await self._open.enter_async_context(opened(settings))
         return application(assembled.service, settings, readiness=Readiness(assembled.ready))
 

@@ -21,7 +21,16 @@ from jfe_cni.errors import HostError
 _ROOTS = (
     "alembic", "boto3", "cryptography", "fastapi", "prometheus-client", "psycopg", "psycopg-binary", "sqlalchemy",
 )  # fmt: skip
-_OWN = ("__init__.py", "databases", "errors.py", "identity", "private_file.py", "ratelock", "settings_list.py")
+_OWN = (
+    "__init__.py",
+    "databases",
+    "errors.py",
+    "identity",
+    "private_file.py",
+    "ratelock",
+    "settings_list.py",
+    "structured_log.py",
+)
 # Lambda developer guide, "Lambda quotas".
 MOST_UNPACKED = 250 * 1024 * 1024
 # ZIP has no earlier time.

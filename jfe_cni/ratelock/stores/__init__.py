@@ -10,12 +10,12 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from jfe_cni.databases.engines import make_private, migrator, reader, writer
+from jfe_cni.databases.faults import DATABASE_ERRORS, store_error
 from jfe_cni.databases.upgrade import upgrade
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.budgets import Microseconds
 from jfe_cni.ratelock.store import Store
 from jfe_cni.ratelock.stores.clock import TRUSTED_ABSENCE, Clock, MachineClock, ServerClock, this_machine
-from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
 from jfe_cni.ratelock.stores.sql import SqlStore
 from jfe_cni.ratelock.stores.tables import TABLES
 

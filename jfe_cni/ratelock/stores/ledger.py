@@ -14,12 +14,12 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ClauseElement, Connection, Engine, select
 
+from jfe_cni.databases.faults import DATABASE_ERRORS, may_pass, store_error
 from jfe_cni.ratelock.budgets import Microseconds
 from jfe_cni.ratelock.log import chained
 from jfe_cni.ratelock.store import LogEntry, OwnerAct
 from jfe_cni.ratelock.stores import schema
 from jfe_cni.ratelock.stores.clock import Clock, Moment
-from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, may_pass, store_error
 from jfe_cni.ratelock.stores.sessions import Head, Session, session
 from jfe_cni.ratelock.stores.statements import Values
 from jfe_cni.ratelock.stores.written import Written

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Executable, Row, literal, select
 
+from jfe_cni.databases.commits import GroupCommit
 from jfe_cni.databases.engines import READERS
+from jfe_cni.databases.faults import DATABASE_ERRORS, store_error
 from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.budget_changes import settled
 from jfe_cni.ratelock.budgets import Budget, Meter, Microseconds
@@ -27,8 +29,6 @@ from jfe_cni.ratelock.store import (
 from jfe_cni.ratelock.stores import changes, guesses, keys, schema, sessions
 from jfe_cni.ratelock.stores.attempts import admit
 from jfe_cni.ratelock.stores.clock import Clock, Moment
-from jfe_cni.ratelock.stores.commits import GroupCommit
-from jfe_cni.ratelock.stores.faults import DATABASE_ERRORS, store_error
 from jfe_cni.ratelock.stores.histories import Histories
 from jfe_cni.ratelock.stores.ledger import Ledger, Transaction
 from jfe_cni.ratelock.stores.refusals import TOGETHER, log_counted

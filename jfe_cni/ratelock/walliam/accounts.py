@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jfe_cni.errors import HostError, RequestError
-from jfe_cni.ratelock.faults import StoreError
+from jfe_cni.errors import HostError, RequestError, StoreError
 
 # Apart from the account's other users.
 _PATH = "/ratelock/"

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from jfe_cni.errors import StoreError
 from jfe_cni.ratelock.budgets import Microseconds
-from jfe_cni.ratelock.faults import StoreError
 from jfe_cni.ratelock.log import GENESIS, chained
 from jfe_cni.ratelock.store import LogEntry, OwnerAct
 from jfe_cni.ratelock.stores.clock import Clock, Moment

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from jfe_cni.databases.commits import GroupCommit
 from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.budget_changes import settled
 from jfe_cni.ratelock.budgets import Budget, Meter, Microseconds
@@ -22,7 +23,6 @@ from jfe_cni.ratelock.store import (
     Verdict,
 )
 from jfe_cni.ratelock.stores.clock import Clock, MachineClock, ServerClock
-from jfe_cni.ratelock.stores.commits import GroupCommit
 from jfe_cni.ratelock.stores.dynamodb import changes, items, upkeep
 from jfe_cni.ratelock.stores.dynamodb.attempts import admit
 from jfe_cni.ratelock.stores.dynamodb.histories import Histories

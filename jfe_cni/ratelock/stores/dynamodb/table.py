@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from jfe_cni.errors import HostError, RequestError
-from jfe_cni.ratelock.faults import StoreError
+from jfe_cni.errors import HostError, RequestError, StoreError
 from jfe_cni.ratelock.stores.dynamodb.dates import ServerDates, parsed
 from jfe_cni.ratelock.stores.dynamodb.items import EXPIRES, PARTITION, SORT, Item, Value, attribute, attributes, item
 

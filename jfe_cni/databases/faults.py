@@ -7,7 +7,7 @@ import sqlite3
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from jfe_cni.ratelock.faults import StoreError
+from jfe_cni.errors import StoreError
 
 # All that a statement may raise, run by SQLAlchemy or given to the driver.
 DATABASE_ERRORS = (DBAPIError, sqlite3.Error, psycopg.Error)

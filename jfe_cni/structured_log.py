@@ -1,4 +1,4 @@
-"""Log lines of the service: one an event, as JSON or text, on standard error. What a request carried is in none: no
+"""Log lines of the services: one an event, as JSON or text, on standard error. What a request carried is in none: no
 body, no header, no address with a secret's name; of an error no more than its class and where it was raised, for its
 text may quote what came."""
 
@@ -12,26 +12,25 @@ import traceback
 from collections.abc import Mapping
 from typing import Literal, TextIO
 
-LOGGER = "ratelock"
-# uvicorn's own remarks take the same way; its access log is not asked for.
-_LOGGERS = (LOGGER, "uvicorn", "asyncio")
+# Servers' own remarks take the same way; their access logs are not asked for.
+_OTHERS = ("uvicorn", "aiohttp", "asyncio")
 
 
-def configure(form: Literal["json", "text"], stream: TextIO | None = None) -> logging.Logger:
-    """Sends the service's loggers to `stream` (standard error), and nowhere else."""
+def configure(name: str, form: Literal["json", "text"], stream: TextIO | None = None) -> logging.Logger:
+    """Sends what the logger `name`, and those of libraries, say to `stream` (standard error), and nowhere else."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
+    for each, level in ((name, logging.INFO), *((other, logging.WARNING) for other in _OTHERS)):
+        logger = logging.getLogger(each)
         logger.handlers[:] = [handler]
-        logger.setLevel(logging.INFO if name == LOGGER else logging.WARNING)
+        logger.setLevel(level)
         logger.propagate = False
-    return logging.getLogger(LOGGER)
+    return logging.getLogger(name)
 
 
 def fields(**named: object) -> Mapping[str, Mapping[str, object]]:
     """`extra` of a log call: `log.info("request", extra=fields(status=200))`."""
-    return {"ratelock_fields": named}
+    return {"structured_fields": named}
 
 
 class JsonFormatter(logging.Formatter):
@@ -52,7 +51,7 @@ class TextFormatter(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    named = dict(getattr(record, "ratelock_fields", {}))
+    named = dict(getattr(record, "structured_fields", {}))
     if record.exc_info and record.exc_info[0] is not None:
         frames = traceback.extract_tb(record.exc_info[2])
         named["error"] = record.exc_info[0].__name__

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from jfe_cni.ratelock.faults import StoreError
+from jfe_cni.errors import StoreError
 
 Work = TypeVar("Work")
 Answer = TypeVar("Answer")
@@ -23,7 +23,7 @@ class GroupCommit(Generic[Work, Answer]):
 
     def __init__(self, transact: Callable[[Sequence[Work]], Sequence[Answer]]) -> None:
         self._transact = transact
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ratelock-commits")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self._waiting: list[tuple[Work, asyncio.Future[Answer]]] = []
         # Set while nothing runs and nothing waits.
         self._idle = asyncio.Event()
