@@ -40,6 +40,7 @@ NOT_RUN = {
     "overflowd run": "tests/overflowd/test_run.py and test_run_sending.py",
     "overflowd receive": "tests/overflowd/test_receiver_commands.py",
     "overflowd tail": "tests/overflowd/test_receiver_commands.py",
+    "overflowd alone": "tests/overflowd/test_leaving_alone.py",
     "overflowd keys": "tests/overflowd/test_run.py",
     "ratelock serve": "tests/ratelock/test_cli.py",
     "ratelock add": "tests/ratelock/test_cli.py",

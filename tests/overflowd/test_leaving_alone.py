@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 from sqlalchemy import update
 
@@ -14,6 +18,7 @@ from jfe_cni.overflowd.delivery.schema import left_alone
 from jfe_cni.overflowd.notices.optout import OptOutAsked
 
 ADDRESS = ip_address("203.0.113.9")
+ROOT = Path(__file__).parents[2]
 FUTURE = 4_000_000_000
 
 
@@ -72,3 +77,26 @@ async def test_who_can_not_be_reached_is_left_alone_for_a_day(state_url: str) ->
         await database.run(lambda connection: connection.execute(later))
         await alone.keep_up()
         assert [each.cause for each in await alone.all()] == [Cause.ASKED]
+
+
+async def test_a_person_sees_who_is_left_alone_and_lifts_it(sqlite_url: str) -> None:
+    async with open_database(sqlite_url) as database:
+        await LeavingAlone(database).ask(ADDRESS, heard())
+        await LeavingAlone(database).ask(ip_address("2001:db8::9"), heard(until=FUTURE, length=48))
+    listed = await overflowd("alone", "list", "--state", sqlite_url)
+    assert listed.stdout.splitlines() == [
+        "2001:db8::/48 asked until 2096-10-02T07:06:40+00:00 key",
+        "203.0.113.9/32 asked until lifted key",
+    ]
+    assert (await overflowd("alone", "lift", "203.0.113.9/32", "--state", sqlite_url)).returncode == 0
+    assert len((await overflowd("alone", "list", "--state", sqlite_url)).stdout.splitlines()) == 1
+    for network, said in (("203.0.113.9/32", "is not left alone"), ("everybody", "is no network")):
+        refused = await overflowd("alone", "lift", network, "--state", sqlite_url)
+        assert (refused.returncode, said in refused.stderr) == (1, True)
+
+
+async def overflowd(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", *words]
+    return await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )

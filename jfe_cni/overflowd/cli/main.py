@@ -19,7 +19,7 @@ INTERRUPTED = 130
 _OPTIONAL = frozenset({"numpy", "joserfc"})
 # Where each verb is. It is imported when it is asked for: what one needs keeps no other waiting.
 _VERBS: Mapping[str, str] = {
-    name: f"jfe_cni.overflowd.cli.{name}" for name in ("read", "run", "keys", "receive", "tail")
+    name: f"jfe_cni.overflowd.cli.{name}" for name in ("read", "run", "keys", "alone", "receive", "tail")
 }
 
 
