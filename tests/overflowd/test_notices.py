@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import stat
+from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from jfe_cni.overflowd.notices.notice import (
     encode,
     new_nonce,
 )
-from jfe_cni.overflowd.notices.signing import ALGORITHM, LARGEST_SIGNED, TYPE, Refused, sign, verified
+from jfe_cni.overflowd.notices.signing import ALGORITHM, LARGEST_SIGNED, TYPE, Refused, key_named, sign, verified
 from tests.overflowd.exports import NOW
 
 SCHEMA = Path(__file__).parents[2] / "docs/overflowd-notice.schema.json"
@@ -89,6 +90,12 @@ def changed(*path: str, value: object) -> bytes:
     return json.dumps(document).encode()
 
 
+def _between(source: str, destination: str) -> bytes:
+    document = json.loads(encode(NOTICE))
+    document["flow"] |= {"source": source, "destination": destination}
+    return json.dumps(document).encode()
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
@@ -104,9 +111,14 @@ def changed(*path: str, value: object) -> bytes:
         (changed("odds", value=float("nan")), Unfit.MISSHAPEN),
         (changed("nonce", value="short"), Unfit.MISSHAPEN),
         (changed("made", value="2026-01-01T00:00:00"), Unfit.MISSHAPEN),
+        (changed("made", value="1969-12-31T23:59:59.999999Z"), Unfit.MISSHAPEN),
+        (changed("flow", "first", value="9999-12-31T23:59:59.999999Z"), Unfit.MISSHAPEN),
+        (changed("flow", "last", value="0001-01-01T00:00:00+23:59"), Unfit.MISSHAPEN),
         (changed("evidence", value=["x"] * 17), Unfit.MISSHAPEN),
         (changed("evidence", value=["\x1b[2J"]), Unfit.MISSHAPEN),
         (changed("flow", "source", value="2001:db8::1"), Unfit.MISSHAPEN),
+        (_between("fe80::1%any text", "2001:db8::1"), Unfit.MISSHAPEN),
+        (_between("2001:db8::1", "fe80::1%eth0"), Unfit.MISSHAPEN),
         (changed("flow", "source", value=3), Unfit.MISSHAPEN),
         (changed("flow", "packets", value=-1), Unfit.MISSHAPEN),
         (changed("flow", "packets", value=True), Unfit.MISSHAPEN),
@@ -117,6 +129,46 @@ def changed(*path: str, value: object) -> bytes:
 )
 def test_what_is_no_notice_has_a_reason(raw: bytes, why: Unfit) -> None:
     assert decode(raw) is why
+
+
+# JSON of any kind, and what a member may be taken for.
+zones = st.timezones() | st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))
+said = (
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=4,
+    )
+    | st.datetimes(timezones=zones).map(datetime.isoformat)
+    | st.sampled_from(["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+23:59", "\ud800", 2**53, 1e308])
+    | st.ip_addresses().map(str)
+)
+MEMBERS = [
+    *((name,) for name in ("made", "nonce", "to", "odds", "class", "evidence", "flow", "reporter")),
+    *(("flow", name) for name in json.loads(encode(NOTICE))["flow"]),
+    *(("reporter", name) for name in json.loads(encode(NOTICE))["reporter"]),
+]
+
+
+@given(st.sampled_from(MEMBERS), said)
+def test_whatever_is_read_can_be_written_and_is_then_read_as_the_same(path: tuple[str, ...], value: object) -> None:
+    found = decode(changed(*path, value=value))
+    if isinstance(found, Notice):
+        assert decode(encode(found)) == found
+
+
+@given(st.sampled_from(["first", "last"]), st.datetimes(timezones=zones))
+def test_whatever_time_is_read_can_be_written(name: str, at: datetime) -> None:
+    found = decode(changed("flow", name, value=at.isoformat()))
+    assert found is Unfit.MISSHAPEN or (isinstance(found, Notice) and decode(encode(found)) == found)
+
+
+def test_what_an_exporters_clock_never_was_is_not_known() -> None:
+    for at in (-1, 2**53, 2**80):
+        flow = dataclasses.replace(FLOW, first=at, last=at)
+        assert decode(encode(dataclasses.replace(NOTICE, flow=flow))) == dataclasses.replace(
+            NOTICE, flow=dataclasses.replace(FLOW, first=0, last=0)
+        )
 
 
 def test_what_a_later_release_says_besides_is_left_out() -> None:
@@ -183,6 +235,33 @@ def test_a_signed_notice_with_any_byte_changed_is_refused(at: int, value: int) -
     found = verified(bytes(signed), {KEY.thumbprint(): _public(KEY)})
     # The last character of a part has bits that say nothing.
     assert isinstance(found, Refused) or found == NOTICE
+
+
+# RFC 7515, section 4.1, RFC 7516 and RFC 7797; and one that nobody knows.
+REGISTERED = ["alg", "jku", "jwk", "kid", "x5u", "x5c", "x5t", "x5t#S256", "typ", "cty", "crit", "b64", "enc", "zip"]
+
+
+@given(st.sampled_from([*REGISTERED, "other"]), said)
+def test_whatever_a_header_says_is_answered_with_a_reason(name: str, value: object) -> None:
+    """By a key that is known, with the signature of another notice."""
+    header = {"alg": ALGORITHM, "kid": KEY.thumbprint(), "typ": TYPE, name: value}
+    raw = f"{_part(header)}.{SIGNED.decode().partition('.')[2]}".encode()
+    assert isinstance(verified(raw, {KEY.thumbprint(): _public(KEY)}), Refused | Notice)
+    named = key_named(raw)
+    assert isinstance(named, Refused) or (len(named) == 43 and named.isascii())
+
+
+@pytest.mark.parametrize("critical", [None, 5, [1], True, [], ["b64"], ["x"]])
+def test_what_must_be_understood_and_is_not_is_no_jws(critical: object) -> None:
+    """RFC 7515, section 4.1.11."""
+    raw = f"{_part({'alg': ALGORITHM, 'kid': KEY.thumbprint(), 'typ': TYPE, 'crit': critical})}.e30.{'A' * 86}"
+    assert verified(raw.encode(), {KEY.thumbprint(): _public(KEY)}) is Refused.NO_JWS
+
+
+@pytest.mark.parametrize("name", ["\ud800", "", "A" * 42, "A" * 44, "é" * 43, "A" * 42 + "=", None, 43, ["A" * 43]])
+def test_a_key_is_named_by_its_thumbprint_and_by_nothing_else(name: object) -> None:
+    raw = f"{_part({'alg': ALGORITHM, 'kid': name, 'typ': TYPE})}.e30.{'A' * 86}"
+    assert key_named(raw.encode()) is Refused.UNKNOWN_KEY
 
 
 KEY = OKPKey.generate_key("Ed25519", private=True)

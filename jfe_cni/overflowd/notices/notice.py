@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any
@@ -24,6 +24,8 @@ LARGEST = 8_192
 _NONCE_BYTES = 16
 _LONGEST_TEXT = 256
 _MOST_EVIDENCE = 16
+# In 2255: what every reader of JSON has exactly (RFC 8259, section 6), and every calendar.
+_LATEST: Microseconds = 1 << 53
 
 
 class End(StrEnum):
@@ -110,7 +112,8 @@ def encode(notice: Notice) -> bytes:
     for name in ("source", "destination"):
         flow[name] = str(flow[name])
     for name in ("first", "last"):
-        flow[name] = _time(flow[name]) if flow[name] else None
+        # What an exporter's clock never was is not known.
+        flow[name] = _time(flow[name]) if 0 < flow[name] < _LATEST else None
     flow["sampling"] = flow["sampling"] or None
     document = {
         "version": VERSION,
@@ -176,13 +179,21 @@ def _read(document: Mapping[str, Any]) -> Notice:
 
 
 def _read_flow(flow: Mapping[str, Any]) -> TracedFlow:
-    source, destination = ip_address(_text(flow["source"])), ip_address(_text(flow["destination"]))
+    source, destination = _address(flow["source"]), _address(flow["destination"])
     if source.version != destination.version:
         raise ValueError("addresses of two kinds")
     bits = {"source_port": 16, "destination_port": 16, "protocol": 8, "tcp_flags": 16, "packets": 64, "octets": 64}
     numbers = {name: _number(flow[name], most) for name, most in bits.items()}
     times = {name: 0 if flow[name] is None else _microseconds(flow[name]) for name in ("first", "last")}
     return TracedFlow(source, destination, **numbers, **times, sampling=_number(flow["sampling"] or 0, 32))
+
+
+def _address(value: object) -> Address:
+    text = _text(value)
+    # A zone (RFC 4007, section 11) is any text, and its host's own affair.
+    if "%" in text:
+        raise ValueError("an address with a zone")
+    return ip_address(text)
 
 
 def _text(value: object, least: int = 0) -> str:
@@ -200,7 +211,8 @@ def _number(value: object, bits: int) -> int:
 
 def _time(at: Microseconds) -> str:
     """RFC 3339, in UTC."""
-    return datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    # In whole numbers: a float has no microseconds left in the year 2255.
+    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _microseconds(value: object) -> Microseconds:
@@ -208,7 +220,10 @@ def _microseconds(value: object) -> Microseconds:
     if at.tzinfo is None:
         raise ValueError("a time of no zone")
     since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    found = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    if not 0 <= found < _LATEST:
+        raise ValueError("a time of no notice")
+    return found
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -4,6 +4,7 @@ curve, and deprecated). Verified by that alone: no other algorithm, and none, is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -17,6 +18,8 @@ ALGORITHM = "Ed25519"
 TYPE = "overflowd+jws"
 # The header, the signature, and a third more for base64.
 LARGEST_SIGNED = (LARGEST + 512) * 4 // 3 + 128
+# A thumbprint: SHA-256 in base64url (RFC 7638, section 3).
+_NAME = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Refused(StrEnum):
@@ -48,8 +51,11 @@ def key_named(signed: bytes) -> str | Refused:
         return Refused.WRONG_ALGORITHM
     if header.get("typ") != TYPE:
         return Refused.WRONG_TYPE
+    # No extension is understood here, so that none may be critical (RFC 7515, section 4.1.11).
+    if "crit" in header:
+        return Refused.NO_JWS
     name = header.get("kid")
-    return name if isinstance(name, str) and len(name) <= 128 else Refused.UNKNOWN_KEY
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else Refused.UNKNOWN_KEY
 
 
 def verified(signed: bytes, keys: Mapping[str, OKPKey]) -> Notice | Refused | Unfit:
@@ -62,6 +68,7 @@ def verified(signed: bytes, keys: Mapping[str, OKPKey]) -> Notice | Refused | Un
         return Refused.UNKNOWN_KEY
     try:
         found = jws.deserialize_compact(signed, key, algorithms=[ALGORITHM])
-    except (JoseError, ValueError, RecursionError):
+    # joserfc takes some of what a header may say to be of the right type.
+    except (JoseError, ValueError, TypeError, RecursionError):
         return Refused.WRONG_SIGNATURE
     return decode(found.payload)
