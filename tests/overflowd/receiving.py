@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import httpx
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from joserfc.jwk import OKPKey
 
 from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.delivery.http import CONTENT_TYPE, PATH
 from jfe_cni.overflowd.notices import messages
 from jfe_cni.overflowd.notices.keys import PUBLISHED, KeyRing, new_key
 from jfe_cni.overflowd.notices.messages import Message, Sent
@@ -206,3 +208,29 @@ async def until(holds: Callable[[], Awaitable[Any]]) -> Any:
             if found := await holds():
                 return found
             await asyncio.sleep(0.02)
+
+
+def client(url: str, **options: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE, **options)
+
+
+async def post(url: str, signed: bytes, **options: Any) -> httpx.Response:
+    async with client(url, **options) as http:
+        return await http.post(PATH, content=signed, headers={"content-type": CONTENT_TYPE})
+
+
+async def metric(receiver: Receiver, name: str, outcome: str) -> float:
+    async with client(receiver.page) as http:
+        text = (await http.get("/metrics")).text
+    wanted = f'overflowd_receiver_{name}_total{{outcome="{outcome}"}} '
+    return sum(float(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted))
+
+
+async def notices(receiver: Receiver) -> list[dict[str, Any]]:
+    async with client(receiver.page) as http:
+        found: list[dict[str, Any]] = (await http.get("/api/notices")).json()["notices"]
+        return found
+
+
+async def floods(http: httpx.AsyncClient) -> Any:
+    return (await http.get("/api/floods")).json()["floods"]

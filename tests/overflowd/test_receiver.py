@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hmac
 import json
 import random
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import httpx
 import psycopg
 import pytest
 from aiohttp import web
@@ -38,7 +34,6 @@ from jfe_cni.overflowd.receiver.service import Receiver
 from jfe_cni.overflowd.receiver.serving import serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.tables import TABLES
-from jfe_cni.overflowd.receiver.webhooks import SIGNATURE
 from jfe_cni.ratelock.demo import postgresql
 from tests.overflowd.receiving import (
     DEADLINE,
@@ -46,59 +41,18 @@ from tests.overflowd.receiving import (
     Authority,
     Publisher,
     Sender,
-    authority,
+    client,
+    floods,
     laboratory,
-    publishing,
+    metric,
+    notices,
+    post,
     started,
     until,
 )
 from tests.overflowd.test_notices import NOTICE
 
 HOUR = 3_600_000_000
-
-
-@pytest.fixture
-def trusted(tmp_path: Path) -> Authority:
-    return authority(tmp_path)
-
-
-@pytest.fixture
-async def publisher(trusted: Authority) -> AsyncIterator[Publisher]:
-    async with publishing(trusted) as found:
-        yield found
-
-
-@pytest.fixture
-def settings(tmp_path: Path, trusted: Authority, publisher: Publisher) -> ReceiverSettings:
-    return laboratory(tmp_path, trusted, publisher)
-
-
-@pytest.fixture
-async def receiver(settings: ReceiverSettings) -> AsyncIterator[Receiver]:
-    async with started(settings) as found:
-        yield found
-
-
-def client(url: str, **options: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE, **options)
-
-
-async def post(url: str, signed: bytes, **options: Any) -> httpx.Response:
-    async with client(url, **options) as http:
-        return await http.post(PATH, content=signed, headers={"content-type": CONTENT_TYPE})
-
-
-async def metric(receiver: Receiver, name: str, outcome: str) -> float:
-    async with client(receiver.page) as http:
-        text = (await http.get("/metrics")).text
-    wanted = f'overflowd_receiver_{name}_total{{outcome="{outcome}"}} '
-    return sum(float(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted))
-
-
-async def notices(receiver: Receiver) -> list[dict[str, Any]]:
-    async with client(receiver.page) as http:
-        found: list[dict[str, Any]] = (await http.get("/api/notices")).json()["notices"]
-        return found
 
 
 async def test_a_reporter_that_shows_where_it_is_is_heard_and_then_known(
@@ -354,80 +308,6 @@ async def test_behind_a_proxy_its_word_of_the_address_is_taken_and_nobody_elses(
         assert await refused(receiver) == 0
 
 
-async def test_events_come_as_notices_do_and_go_on_where_they_ended(receiver: Receiver, publisher: Publisher) -> None:
-    async with client(receiver.page) as http, http.stream("GET", "/events") as stream:
-        assert stream.headers["content-type"].startswith("text/event-stream")
-        lines = stream.aiter_lines()
-        assert await anext(lines) == ": hello"
-        assert (await post(receiver.http, publisher.signed())).status_code == 200
-        async with asyncio.timeout(DEADLINE):
-            first = await _event(lines)
-    for _ in range(2):
-        assert (await post(receiver.http, publisher.signed())).status_code == 200
-    resumed = {"last-event-id": str(first["number"])}
-    async with client(receiver.page) as http, http.stream("GET", "/events", headers=resumed) as stream:
-        lines = stream.aiter_lines()
-        async with asyncio.timeout(DEADLINE):
-            numbers = [(await _event(lines))["number"] for _ in range(2)]
-    assert numbers == sorted(each["number"] for each in await notices(receiver))[1:]
-
-
-async def test_at_the_end_events_end_in_order(settings: ReceiverSettings) -> None:
-    async with contextlib.AsyncExitStack() as reading:
-        async with started(settings) as receiver:
-            http = await reading.enter_async_context(client(receiver.page))
-            stream = await reading.enter_async_context(http.stream("GET", "/events"))
-            lines = stream.aiter_lines()
-            assert await anext(lines) == ": hello"
-        # What was cut off would be an error of the protocol (RFC 9112, section 8).
-        assert [line async for line in lines if line] == []
-
-
-async def test_a_new_flood_is_told_to_webhooks_once_signed_and_again_where_it_failed(
-    tmp_path: Path, trusted: Authority, publisher: Publisher
-) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("0123456789abcdef\n")
-    came: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-    refusals = 2
-
-    async def hook(request: web.BaseRequest) -> web.StreamResponse:
-        nonlocal refusals
-        body = await request.read()
-        if refusals:
-            refusals -= 1
-            raise web.HTTPServiceUnavailable
-        await came.put((request.headers[SIGNATURE], body))
-        return web.Response()
-
-    runner = web.ServerRunner(web.Server(hook))
-    await runner.setup()
-    bound = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, bound).start()
-    url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
-    settings = laboratory(tmp_path, trusted, publisher, webhooks=(url,), webhook_secret=secret)
-    try:
-        for _ in range(2):
-            async with started(settings, backoff=(0.01, 0.01, 0.01)) as receiver:
-                for _ in range(3):
-                    assert (await post(receiver.http, publisher.signed())).status_code == 200
-                if came.empty():
-                    await until(lambda: metric(receiver, "webhooks", "told"))
-                    assert await metric(receiver, "webhooks", "tried-again") == 2
-        assert came.qsize() == 1, "one flood, whatever comes of it, over a restart"
-        signature, body = came.get_nowait()
-        at, code = (part.partition("=")[2] for part in signature.split(","))
-        assert code == hmac.digest(b"0123456789abcdef", at.encode() + b"." + body, "sha256").hex()
-        told = json.loads(body)
-        assert (told["event"], told["target"], told["reporters"][0]["domain"]) == (
-            "flood",
-            "203.0.113.9",
-            publisher.domain,
-        )
-    finally:
-        await runner.cleanup()
-
-
 async def test_no_network_has_keys_fetched_without_end(receiver: Receiver, publisher: Publisher) -> None:
     """By many names of its own: each of them would be asked once."""
     found = [
@@ -532,7 +412,7 @@ async def test_replicas_on_one_store_take_a_notice_once_and_show_the_same(
             found = []
             for each in (one, other):
                 async with client(each.page) as http:
-                    found.append(await _floods(http))
+                    found.append(await floods(http))
             return found[0] == found[1] and [each["notices"] for each in found[0]] == [2]
 
         assert await until(both)
@@ -552,16 +432,6 @@ async def test_what_comes_twice_at_once_is_said_to_be_taken_when_it_is(
             assert not done
         assert [(await each).status_code for each in asking] == [200, 200]
         assert len(await notices(receiver)) == 2
-
-
-async def test_health_is_told_and_what_came_is_counted(receiver: Receiver, publisher: Publisher) -> None:
-    assert (await post(receiver.http, publisher.signed())).status_code == 200
-    async with client(receiver.page) as http:
-        assert [(await http.get(path)).status_code for path in ("/healthz", "/readyz")] == [200, 200]
-        await until(lambda: _floods(http))
-        text = (await http.get("/metrics")).text
-    assert 'overflowd_receiver_notices_total{outcome="taken"} 1.0' in text
-    assert "overflowd_receiver_floods 1.0" in text
 
 
 async def test_a_port_that_is_taken_is_said_to_be(
@@ -584,18 +454,6 @@ def _renamed(publisher: Publisher, number: int) -> str:
 def _ports(receiver: Receiver) -> Ports:
     https, http = (int(url.rpartition(":")[2]) for url in (receiver.https, receiver.http))
     return Ports(https, http)
-
-
-async def _floods(http: httpx.AsyncClient) -> Any:
-    return (await http.get("/api/floods")).json()["floods"]
-
-
-async def _event(lines: AsyncIterator[str]) -> dict[str, Any]:
-    async for line in lines:
-        if line.startswith("data: "):
-            found: dict[str, Any] = json.loads(line.removeprefix("data: "))
-            return found
-    raise AssertionError("the stream has ended")
 
 
 def _without_algorithm(key: OKPKey, notice: Notice) -> bytes:
