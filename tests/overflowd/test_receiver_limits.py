@@ -58,6 +58,8 @@ def test_a_cookie_is_of_one_address_port_key_and_time() -> None:
     assert not challenges.echoed(cookie, NEIGHBOUR, 5, "key", NOW)
     assert not challenges.echoed(cookie, ADDRESS, 6, "key", NOW)
     assert not challenges.echoed(cookie, ADDRESS, 5, "another", NOW)
+    just_booted = challenges.cookie(ADDRESS, 5, "key", 1)
+    assert challenges.echoed(just_booted, ADDRESS, 5, "key", 1), "a clock that has just begun"
     assert not challenges.echoed("", ADDRESS, 5, "key", NOW)
     assert not Challenges(b"another" * 6).echoed(cookie, ADDRESS, 5, "key", NOW)
 
@@ -66,7 +68,9 @@ def test_no_more_is_fetched_for_an_address_than_it_has_sent() -> None:
     ledger = Ledger(most=2)
     ledger.received(ADDRESS, 900)
     ledger.received(ADDRESS, 100)
+    assert ledger.credit(ADDRESS) == 1_000
     assert ledger.draw(ADDRESS) == 1_000
+    assert ledger.credit(ADDRESS) == 0
     assert ledger.draw(ADDRESS) == 0, "it is under way"
     ledger.received(ADDRESS, 400)
     for address in (OTHER, NEIGHBOUR):

@@ -20,7 +20,7 @@ MOST_ADDRESSES = 4_096
 
 
 class Challenges:
-    """`secret`: of this process alone; cookies do not outlive it."""
+    """`secret`: of this process alone; cookies do not outlive it. `now`: of a clock that is never set."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -35,7 +35,7 @@ class Challenges:
 
     def _of_slot(self, address: Address, port: int, key: str, slot: int) -> str:
         # Each part of a length of its own, but for the last.
-        asked = address.packed.rjust(16, b"\xff") + port.to_bytes(2) + slot.to_bytes(8) + key.encode()
+        asked = address.packed.rjust(16, b"\xff") + port.to_bytes(2) + slot.to_bytes(8, signed=True) + key.encode()
         return base64.urlsafe_b64encode(hmac.digest(self._secret, asked, "sha256")[:_BYTES]).decode()
 
 
@@ -52,6 +52,9 @@ class Ledger:
         self._credit.move_to_end(address)
         if len(self._credit) > self._most:
             self._credit.popitem(last=False)
+
+    def credit(self, address: Address) -> int:
+        return self._credit.get(address, 0)
 
     def draw(self, address: Address) -> int:
         """All that it has: it is not there for a second fetch meanwhile. What is left comes back by `received`."""

@@ -118,8 +118,8 @@ class Intake:
         self._scope = scope
         self._opening = opening
 
-    def decide(self, sent: Sent, origin: Origin, now: Microseconds) -> Decision:
-        """What is taken is remembered: said again, it is a replay."""
+    def decide(self, sent: Sent, origin: Origin, now: Microseconds, monotonic: Microseconds) -> Decision:
+        """What is taken is remembered: said again, it is a replay. `monotonic`: of a clock that is never set."""
         signed = unseal(sent.signed, self._opening) if is_sealed(sent.signed) else sent.signed
         if isinstance(signed, NotOpened):
             return NotTaken(signed)
@@ -132,7 +132,7 @@ class Intake:
         if of is None:
             return NotTaken(Untaken.NO_DOMAIN)
         if name not in self._pinned.get(of.domain, {}):
-            return self._unknown(sent, origin, of, name, now)
+            return self._unknown(sent, origin, of, name, monotonic)
         return self._known(signed, of, name, now)
 
     def _unknown(self, sent: Sent, origin: Origin, of: Publisher, key: str, now: Microseconds) -> Decision:

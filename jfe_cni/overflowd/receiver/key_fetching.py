@@ -6,24 +6,29 @@ size, time and number. A domain that had no keys is not asked again for a while.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
+from itertools import zip_longest
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+import h11
 
 from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.delivery.destinations import Policy
+from jfe_cni.overflowd.notices.keys import PUBLISHED
+from jfe_cni.overflowd.receiver import https_get
+from jfe_cni.overflowd.receiver.https_get import Reading, TooLarge
 from jfe_cni.overflowd.receiver.limits import Buckets, Limit
 from jfe_cni.overflowd.receiver.pins import Keys, Publisher, read_published
 
 LARGEST = 16_384
-"""Bytes of a set of keys, whoever asks for it."""
+"""Bytes of an answer with keys, its header with it, whoever asks for it."""
 
 _HOUR: Microseconds = 3_600 * 1_000_000
 OF_A_DOMAIN = Limit(6, _HOUR)
@@ -33,6 +38,7 @@ NEGATIVE: Microseconds = 10 * 60 * 1_000_000
 
 _MOST_DOMAINS = 4_096
 _AT_ONCE = 16
+_OF_A_KIND = 2
 # Seconds, for all of it: resolving, TLS, and the answer.
 _PATIENCE = 5.0
 
@@ -44,6 +50,9 @@ class Unfetched(StrEnum):
     """In vain, a short while ago."""
 
     TOO_OFTEN = "too-often"
+    TOO_MANY = "too-many"
+    """For whoever wants it fetched."""
+
     TOO_LARGE = "too-large"
     """Larger than what came from whoever wants it fetched."""
 
@@ -62,148 +71,190 @@ class Unfetched(StrEnum):
 
 
 Resolve = Callable[[str], Awaitable[Sequence[Address]]]
+Pay = Callable[[int], int | Unfetched]
+"""Asked when a fetch would begin: given the bytes that it takes at least, those that may be read for it, all of which
+are drawn; or why none are, and none is."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """`count`: bytes of the answer that were read. `keys`: or why there are none."""
+    """`keys`: or why there are none. `count`: bytes of the answer that were read. `left`: of those that were drawn."""
 
     keys: Keys | Unfetched
-    count: int
+    count: int = 0
+    left: int = 0
 
 
 async def resolve(domain: str) -> Sequence[Address]:
-    """By this host's resolver. Raises OSError: it has none."""
-    found = await asyncio.get_running_loop().getaddrinfo(domain, None, type=socket.SOCK_STREAM)
-    # A zone stands behind link-local addresses alone: they are refused with it or without.
-    return [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    """By this host's resolver. Raises OSError: it has none. In a thread of its own that nobody waits for at the end: a
+    DNS server that does not answer holds it for as long as /etc/resolv.conf says, whoever has lost patience."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Sequence[Address]] = loop.create_future()
+
+    def settle(found: Sequence[Address] | Exception) -> None:
+        if answer.done():
+            return
+        if isinstance(found, Exception):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
+
+    def ask() -> None:
+        found: Sequence[Address] | Exception
+        try:
+            told = socket.getaddrinfo(domain, None, type=socket.SOCK_STREAM)
+            # A zone stands behind link-local addresses alone: they are refused with it or without.
+            found = [ip_address(str(each[4][0]).partition("%")[0]) for each in told]
+        except (OSError, UnicodeError) as error:
+            found = error
+        # The loop may have ended meanwhile.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=ask, name="overflowd-resolves", daemon=True).start()
+    return await answer
 
 
 class KeyFetcher:
-    """`policy`: which addresses may be asked. `trusted`: TLS's roots. For one event loop. Who asks for a domain that is
-    being asked already waits for the same answer."""
+    """`policy`: which addresses may be asked. `monotonic`: a clock that is never set. `trusted`: TLS's roots. For one
+    event loop. Who asks for a domain that is being asked already waits for the same answer."""
 
     def __init__(
-        self, policy: Policy, clock: Callable[[], Microseconds], trusted: ssl.SSLContext, resolving: Resolve = resolve
+        self,
+        policy: Policy,
+        monotonic: Callable[[], Microseconds],
+        trusted: ssl.SSLContext,
+        resolving: Resolve = resolve,
     ) -> None:
         self._policy = policy
-        self._clock = clock
+        self._monotonic = monotonic
         self._trusted = trusted
         self._resolve = resolving
         self._of_domain = Buckets[str](OF_A_DOMAIN, _MOST_DOMAINS)
         self._in_all = Buckets[None](IN_ALL, 1)
-        self._in_vain: OrderedDict[str, Microseconds] = OrderedDict()
+        self._in_vain = _Remembered()
+        # Bytes that a domain's keys take at least: asked for with fewer, it would be in vain again.
+        self._least = _Remembered()
         self._under_way: dict[str, asyncio.Task[Fetched]] = {}
+        # Resolvers that are not back, though nobody waits for them any more.
+        self._late: set[asyncio.Task[Sequence[Address]]] = set()
 
-    async def fetch(self, of: Publisher, most: int) -> Fetched:
-        """`most`: bytes that may be read for it."""
-        running = self._under_way.get(of.domain)
-        if running is not None:
-            return Fetched((await asyncio.shield(running)).keys, 0)
-        refusal = self._refusal(of.domain)
-        if refusal is not None:
-            return Fetched(refusal, 0)
-        task = asyncio.create_task(self._fetch(of, min(most, LARGEST)))
+    async def fetch(self, of: Publisher, pay: Pay) -> Fetched:
+        while (other := self._under_way.get(of.domain)) is not None:
+            fetched = await asyncio.shield(other)
+            # With what another had sent: it may be enough with ours.
+            if fetched.keys is not Unfetched.TOO_LARGE:
+                return Fetched(fetched.keys)
+        most = self._begun(of.domain, pay)
+        if isinstance(most, Unfetched):
+            return Fetched(most)
+        task = asyncio.create_task(self._fetch(of, most))
         self._under_way[of.domain] = task
-        try:
-            fetched = await asyncio.shield(task)
-        finally:
-            if task.done():
-                del self._under_way[of.domain]
-            else:
-                task.add_done_callback(lambda _: self._under_way.pop(of.domain, None))
-        # Who sends little is no reason not to ask for whoever sends more.
-        if isinstance(fetched.keys, Unfetched) and fetched.keys is not Unfetched.TOO_LARGE:
-            self._remember_in_vain(of.domain)
-        return fetched
+        # Before whoever waits for it goes on.
+        task.add_done_callback(lambda _: self._under_way.pop(of.domain, None))
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """What is under way has no answer; no thread is waited for."""
+        for tasks in (self._under_way.values(), self._late):
+            # A fetch that is ended while its name is looked up leaves that behind, late.
+            ending = list(tasks)
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
 
-    def _refusal(self, domain: str) -> Unfetched | None:
-        now = self._clock()
-        if self._in_vain.get(domain, 0) > now:
+    def _begun(self, domain: str, pay: Pay) -> int | Unfetched:
+        """Nothing is taken from any limit unless all of them have something."""
+        now = self._monotonic()
+        if self._in_vain.get(domain) > now:
             return Unfetched.ASKED_BEFORE
-        free = len(self._under_way) < _AT_ONCE and self._of_domain.has(domain, now) and self._in_all.take(None, now)
-        return None if free and self._of_domain.take(domain, now) else Unfetched.TOO_OFTEN
+        if len(self._under_way) + len(self._late) >= _AT_ONCE:
+            return Unfetched.TOO_OFTEN
+        if not (self._of_domain.has(domain, now) and self._in_all.has(None, now)):
+            return Unfetched.TOO_OFTEN
+        most = pay(self._least.get(domain))
+        if not isinstance(most, Unfetched):
+            self._of_domain.take(domain, now)
+            self._in_all.take(None, now)
+        return most
 
-    def _remember_in_vain(self, domain: str) -> None:
-        self._in_vain[domain] = self._clock() + NEGATIVE
-        self._in_vain.move_to_end(domain)
-        if len(self._in_vain) > _MOST_DOMAINS:
-            self._in_vain.popitem(last=False)
-
-    async def _fetch(self, of: Publisher, most: int) -> Fetched:
+    async def _fetch(self, of: Publisher, drawn: int) -> Fetched:
+        reading = Reading(min(drawn, LARGEST))
         try:
             async with asyncio.timeout(_PATIENCE):
-                addresses = await self._addresses(of.domain)
-                return (
-                    Fetched(addresses, 0) if isinstance(addresses, Unfetched) else await self._get(of, addresses, most)
-                )
-        except (TimeoutError, aiohttp.ClientError, ssl.SSLError, OSError, ValueError):
-            # aiohttp raises ValueError for some of what a server may answer.
-            return Fetched(Unfetched.UNREACHABLE, 0)
+                keys = await self._read(of, reading)
+        except (OSError, ValueError, h11.RemoteProtocolError):
+            keys = Unfetched.UNREACHABLE
+        if not isinstance(keys, Unfetched):
+            self._least.put(of.domain, 0)
+        elif keys is not Unfetched.TOO_LARGE:
+            self._in_vain.put(of.domain, self._monotonic() + NEGATIVE)
+        return Fetched(keys, reading.count, drawn - reading.count)
+
+    async def _read(self, of: Publisher, reading: Reading) -> Keys | Unfetched:
+        addresses = await self._addresses(of.domain)
+        if isinstance(addresses, Unfetched):
+            return addresses
+        got = await https_get.get(of.domain, of.port, PUBLISHED, addresses, self._trusted, reading)
+        if isinstance(got, TooLarge):
+            # Where it does not tell: twice as much as was not enough, so that it is found in a few tries.
+            least = got.size or 2 * reading.most
+            # Who sends little is no reason not to ask for whoever sends more, unless that would be in vain as well.
+            if reading.most >= LARGEST or got.size > LARGEST:
+                self._in_vain.put(of.domain, self._monotonic() + NEGATIVE)
+            self._least.put(of.domain, min(least, LARGEST))
+            return Unfetched.TOO_LARGE
+        if got.status != 200:
+            return Unfetched.REDIRECTED if 300 <= got.status < 400 else Unfetched.REFUSED
+        return read_published(got.content) or Unfetched.NO_KEYS
 
     async def _addresses(self, domain: str) -> Sequence[Address] | Unfetched:
+        asking = asyncio.ensure_future(self._resolve(domain))
         try:
-            addresses = await self._resolve(domain)
+            addresses = await asyncio.shield(asking)
         except (OSError, UnicodeError):
             return Unfetched.NO_ADDRESS
+        finally:
+            if not asking.done():
+                self._late.add(asking)
+                asking.add_done_callback(self._back)
         if not addresses:
             return Unfetched.NO_ADDRESS
         # All of them: a name that is half ours is not the Internet's.
         if any(self._policy.withheld(each) is not None for each in addresses):
             return Unfetched.FORBIDDEN_ADDRESS
-        return addresses
+        return few(addresses)
 
-    async def _get(self, of: Publisher, addresses: Sequence[Address], most: int) -> Fetched:
-        connector = aiohttp.TCPConnector(
-            resolver=_Looked(addresses), use_dns_cache=False, ssl=self._trusted, force_close=True, limit=1
-        )
-        async with (
-            aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=False) as session,
-            session.get(of.url, allow_redirects=False, headers={"accept-encoding": "identity"}) as answer,
-        ):
-            if 300 <= answer.status < 400:
-                return Fetched(Unfetched.REDIRECTED, 0)
-            if answer.status != 200:
-                return Fetched(Unfetched.REFUSED, 0)
-            if (answer.content_length or 0) > most:
-                return Fetched(Unfetched.TOO_LARGE, 0)
-            body = bytearray()
-            while len(body) <= most and (piece := await answer.content.read(most + 1 - len(body))):
-                body += piece
-            if len(body) > most:
-                return Fetched(Unfetched.TOO_LARGE, most)
-            return Fetched(read_published(bytes(body)) or Unfetched.NO_KEYS, len(body))
+    def _back(self, asking: asyncio.Task[Sequence[Address]]) -> None:
+        self._late.discard(asking)
+        if not asking.cancelled():
+            # Whatever it was: nobody wants to know any more.
+            asking.exception()
 
 
-class _Looked(AbstractResolver):
-    """Answers with the addresses that were looked at, whatever the name has become meanwhile."""
+class _Remembered:
+    """A number of each domain, 0 where there is none: of the `_MOST_DOMAINS` that were told of last."""
 
-    def __init__(self, addresses: Sequence[Address]) -> None:
-        self._addresses = addresses
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, int] = OrderedDict()
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(each),
-                port=port,
-                family=socket.AF_INET if each.version == 4 else socket.AF_INET6,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for each in self._addresses
-        ]
+    def get(self, domain: str) -> int:
+        return self._of.get(domain, 0)
 
-    async def close(self) -> None:
-        """Nothing is open."""
+    def put(self, domain: str, number: int) -> None:
+        self._of[domain] = number
+        self._of.move_to_end(domain)
+        if len(self._of) > _MOST_DOMAINS:
+            self._of.popitem(last=False)
+
+
+def few(addresses: Sequence[Address]) -> Sequence[Address]:
+    """Those that are tried, in order: the first two of each kind, by turns, and that kind first that was first. A name
+    of hundreds would have hundreds asked."""
+    kinds = [[each for each in addresses if each.version == version][:_OF_A_KIND] for version in (4, 6)]
+    if addresses[0].version == 6:
+        kinds.reverse()
+    return [each for turn in zip_longest(*kinds) for each in turn if each is not None]
 
 
 def trusted_roots(path: str = "") -> ssl.SSLContext:

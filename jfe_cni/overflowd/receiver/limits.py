@@ -29,7 +29,8 @@ class Limit:
 
 
 class Buckets(Generic[Name]):
-    """One bucket for each name. `most`: of names; where there are more, the one that was asked for longest ago is full
+    """One bucket for each name. `now`: of a clock that is never set, or one that is set back would close them for as
+    long. `most`: of names; where there are more, the one that was asked for longest ago is full
     again, so that `Sources` has a bucket for all of them, too."""
 
     def __init__(self, limit: Limit, most: int = MOST_NAMES) -> None:

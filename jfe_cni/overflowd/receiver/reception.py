@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from joserfc.jwk import OKPKey
 
 from jfe_cni.errors import JfeError
-from jfe_cni.overflowd.datagrams import Microseconds
+from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.notices import messages, optout
 from jfe_cni.overflowd.notices.messages import Message, Sent
 from jfe_cni.overflowd.receiver.believed import Believed
@@ -39,7 +39,8 @@ class Answered:
 
 class Reception:
     """For one event loop. `spoofable`, `proven`: what those may send whose address is not proven, and those whose is:
-    who floods in the name of others makes nobody deaf to what comes by TCP. `took`: is told after each notice that was
+    who floods in the name of others makes nobody deaf to what comes by TCP. `clock`: of notices; `monotonic`: of all
+    that is so often in a time. `took`: is told after each notice that was
     kept. `opted_out`: by this key every reporter is asked to send no more."""
 
     def __init__(
@@ -52,6 +53,7 @@ class Reception:
         proven: Sources,
         metrics: Metrics,
         clock: Callable[[], Microseconds],
+        monotonic: Callable[[], Microseconds],
         took: Callable[[], None],
         opted_out: OKPKey | None = None,
     ) -> None:
@@ -61,17 +63,18 @@ class Reception:
         self._store = store
         self._spoofable, self._proven = spoofable, proven
         self._metrics = metrics
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
         self._took = took
         self._opted_out = opted_out
         self._ledger = Ledger()
         self._introductions = Buckets[str](INTRODUCTIONS)
         self._fetching = 0
+        self._unkept = 0
 
     def admits(self, origin: Origin) -> bool:
         """Whether something of it may be looked at now. To be asked first, once for each."""
         sources = self._proven if origin.proven else self._spoofable
-        admitted = sources.take(origin.address, self._clock())
+        admitted = sources.take(origin.address, self._monotonic())
         if not admitted:
             self._metrics.untaken(Untaken.TOO_MANY)
         return admitted
@@ -81,15 +84,23 @@ class Reception:
         sent = messages.decode(raw)
         if not isinstance(sent, Sent):
             return self._answered(NotTaken(Untaken.NO_MESSAGE), raw)
-        decision = self._intake.decide(sent, origin, self._clock())
+        decision = self._decide(sent, origin)
         if isinstance(decision, KeyNeeded):
             decision = await self._with_key(decision, sent, origin, len(raw))
+        while isinstance(decision, NotTaken) and decision.reason is Stale.REPLAYED:
+            # Whoever says it again is told that we have it: not before that is so. What could not be kept meanwhile,
+            # its first copy perhaps, is news again.
+            unkept = self._unkept
+            await self._store.settled()
+            if unkept == self._unkept:
+                break
+            decision = self._decide(sent, origin)
         if isinstance(decision, Taken):
             decision = await self._keep(decision)
-        elif isinstance(decision, NotTaken) and decision.reason is Stale.REPLAYED:
-            # Whoever says it again is told that we have it: not before that is so.
-            await self._store.settled()
         return self._answered(decision, raw)
+
+    def _decide(self, sent: Sent, origin: Origin) -> Decision:
+        return self._intake.decide(sent, origin, self._clock(), self._monotonic())
 
     def _answered(self, decision: Decision, raw: bytes) -> Answered:
         """Smaller than what it answers, or whose address was forged would pay for it: no notice is as small as any of
@@ -115,36 +126,47 @@ class Reception:
         domain = needed.publisher.domain
         if not self._believed.has_room(domain):
             return NotTaken(Untaken.NO_ROOM)
-        if not self._introductions.take(prefix(origin.address), self._clock()):
-            return NotTaken(Untaken.TOO_MANY)
         if self._fetching >= MOST_WAITING:
             return NotTaken(Untaken.NO_KEY)
-        credit = self._ledger.draw(origin.address)
         self._fetching += 1
         try:
-            fetched = await self._fetcher.fetch(needed.publisher, credit)
+            fetched = await self._fetcher.fetch(needed.publisher, lambda least: self._pay(origin.address, least))
         finally:
             self._fetching -= 1
-        self._ledger.received(origin.address, max(credit - fetched.count, 0))
+        self._ledger.received(origin.address, fetched.left)
         self._metrics.fetched(fetched.keys)
         if isinstance(fetched.keys, Unfetched):
-            return NotTaken(Untaken.NO_KEY)
+            return NotTaken(Untaken.TOO_MANY if fetched.keys is Unfetched.TOO_MANY else Untaken.NO_KEY)
         outcome, pins = await self._store.pin(domain, fetched.keys, self._clock())
         self._metrics.pinned(outcome)
         if outcome is Pinning.CHANGED:
             return NotTaken(Untaken.KEY_CHANGED)
         self._believed.put(domain, pins)
-        decision = self._intake.decide(Sent(sent.signed, sent.cookie), origin, self._clock())
+        decision = self._decide(sent, origin)
         # It publishes keys, and not this one.
         return NotTaken(Untaken.NO_KEY) if isinstance(decision, KeyNeeded | Challenged) else decision
+
+    def _pay(self, address: Address, least: int) -> int | Unfetched:
+        if self._ledger.credit(address) < least:
+            return Unfetched.TOO_LARGE
+        if not self._introductions.take(prefix(address), self._monotonic()):
+            return Unfetched.TOO_MANY
+        return self._ledger.draw(address)
 
     async def _keep(self, taken: Taken) -> Decision:
         try:
             untaken = await self._store.put(taken, self._clock())
         except (JfeError, asyncio.CancelledError):
-            self._believed.untake(taken)
+            self._untake(taken)
             raise
-        if untaken is not None:
-            return NotTaken(untaken)
-        self._took()
-        return taken
+        if untaken is None:
+            self._took()
+            return taken
+        if untaken is not Stale.REPLAYED:
+            # Another replica believes its key no longer, perhaps: it is not in the store, and no replay.
+            self._untake(taken)
+        return NotTaken(untaken)
+
+    def _untake(self, taken: Taken) -> None:
+        self._believed.untake(taken)
+        self._unkept += 1

@@ -60,6 +60,10 @@ def wall_clock() -> Microseconds:
     return time.time_ns() // 1_000
 
 
+def monotonic_clock() -> Microseconds:
+    return time.monotonic_ns() // 1_000
+
+
 @contextlib.asynccontextmanager
 async def receiving(
     settings: ReceiverSettings,
@@ -84,7 +88,7 @@ async def receiving(
         await stack.enter_async_context(_running(_keep_up(store, settings, clock)))
         believed = Believed()
         await believed.load(store)
-        fetcher = KeyFetcher(Policy(told=settings.networks_of_keys), clock, roots, resolving)
+        fetcher = KeyFetcher(Policy(told=settings.networks_of_keys), monotonic_clock, roots, resolving)
         stack.push_async_callback(fetcher.close)
         challenges = Challenges(secrets.token_bytes(32))
         scope = Scope(settings.own_networks, settings.ports_of_keys)
@@ -94,7 +98,17 @@ async def receiving(
         )
         opted_out = keys.ring.signing if settings.opt_out else None
         reception = Reception(
-            intake, believed, fetcher, store, spoofable, proven, metrics, clock, following.wake, opted_out
+            intake,
+            believed,
+            fetcher,
+            store,
+            spoofable,
+            proven,
+            metrics,
+            clock,
+            monotonic_clock,
+            following.wake,
+            opted_out,
         )
         page = ""
         if settings.page:
