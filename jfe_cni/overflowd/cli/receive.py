@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from typing import Any
 
@@ -12,13 +13,24 @@ import click
 from jfe_cni.overflowd.receiver.settings import SETTINGS, ReceiverSettings
 from jfe_cni.settings_flags import options_of, settings_given
 
+_FILES = 4_096
+
 
 @click.command()
 @options_of(SETTINGS)
 def receive(**flags: Any) -> None:
     """Take notices in until SIGTERM: by UDP, HTTP and HTTPS. A web page shows who floods whom."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    _open_many()
     asyncio.run(_receive(settings_given(SETTINGS, flags)))
+
+
+def _open_many() -> None:
+    """Three servers have 1,024 connections at most each, and the usual soft limit is 1,024 of all (systemd.exec(5))."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _receive(settings: ReceiverSettings) -> None:

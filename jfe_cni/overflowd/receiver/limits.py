@@ -1,13 +1,14 @@
-"""How often something may be: so many at once, and so many a window from then on. Pure, with exact numbers, and bounded
-in memory. The generic cell rate algorithm (ITU-T I.371, annex A) as a virtual schedule: one integer a name.
+"""How often something may be: so many at once, and so many a window from then on; and how much at one time. Pure, with
+exact numbers, and bounded in memory. The generic cell rate algorithm (ITU-T I.371, annex A) as a virtual schedule: one
+integer a name.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Generic, TypeVar
 
 from jfe_cni.overflowd.datagrams import Address, Microseconds
@@ -67,6 +68,45 @@ class Sources:
     def take(self, address: Address, now: Microseconds) -> bool:
         name = prefix(address)
         return self._each.has(name, now) and self._together.take(None, now) and self._each.take(name, now)
+
+
+class AtOnce:
+    """So many at one time: in all, and of each network. `each`: None, as many as in all. `exempt`: whose networks have
+    no such bound: proxies, behind whom everybody is."""
+
+    def __init__(self, together: int, each: int | None = None, exempt: Callable[[Address], bool] | None = None) -> None:
+        self._together = together
+        self._each = together if each is None else each
+        self._exempt = exempt
+        self._of: dict[str, int] = {}
+        self._all = 0
+
+    def take(self, address: Address) -> bool:
+        """Whether it might: then it is to be given back."""
+        name = prefix(address)
+        taken = self._of.get(name, 0)
+        free = taken < self._each or (self._exempt is not None and self._exempt(address))
+        if not free or self._all >= self._together:
+            return False
+        self._of[name] = taken + 1
+        self._all += 1
+        return True
+
+    def give_back(self, address: Address) -> None:
+        name = prefix(address)
+        self._all -= 1
+        self._of[name] -= 1
+        if not self._of[name]:
+            del self._of[name]
+
+    def __len__(self) -> int:
+        return self._all
+
+
+def of_host(name: str) -> Address:
+    """As a socket, or a proxy, has it. Raises ValueError."""
+    address = ip_address(name.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def prefix(address: Address) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import ssl
 import time
@@ -20,6 +21,7 @@ from jfe_cni.overflowd.receiver.api.intake import intake_application
 from jfe_cni.overflowd.receiver.api.watching import watching_application
 from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.challenges import Challenges
+from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.following import Following
 from jfe_cni.overflowd.receiver.intake import Intake, Scope
 from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher, Resolve, trusted_roots
@@ -27,7 +29,7 @@ from jfe_cni.overflowd.receiver.limits import Limit, Sources
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.reception import Reception
 from jfe_cni.overflowd.receiver.retention import TOGETHER
-from jfe_cni.overflowd.receiver.serving import host_and_port, server_tls, serving
+from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, host_and_port, server_tls, serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.store import Store, open_store
 from jfe_cni.overflowd.receiver.udp import UdpIntake
@@ -96,6 +98,7 @@ async def receiving(
         spoofable, proven = (
             Sources(Limit(settings.source_notices, _MINUTE), Limit(settings.all_notices, _MINUTE)) for _ in range(2)
         )
+        complaints = Complaints(logging.getLogger("overflowd"), monotonic_clock)
         opted_out = keys.ring.signing if settings.opt_out else None
         reception = Reception(
             intake,
@@ -112,19 +115,24 @@ async def receiving(
         )
         page = ""
         if settings.page:
-            watching = watching_application(store, following, metrics, clock, stopping, frozenset(settings.page_names))
+            names = frozenset(settings.page_names)
+            watching = watching_application(store, following, metrics, clock, stopping, complaints, names)
             page = await stack.enter_async_context(serving(watching, settings.page))
         stack.callback(_stop_events, stopping, following)
-        app = intake_application(reception, keys, metrics)
+        app = intake_application(reception, keys, metrics, complaints)
         http = https = ""
         if settings.http:
-            http = await stack.enter_async_context(serving(app, settings.http, None, settings.proxies))
+            http = await stack.enter_async_context(
+                serving(app, settings.http, None, settings.proxies, each=OF_A_NETWORK)
+            )
         if settings.https and settings.tls_certificate is not None and settings.tls_key is not None:
             tls = server_tls(settings.tls_certificate, settings.tls_key)
-            https = await stack.enter_async_context(serving(app, settings.https, tls, settings.proxies))
+            https = await stack.enter_async_context(
+                serving(app, settings.https, tls, settings.proxies, each=OF_A_NETWORK)
+            )
         udp = 0
         if settings.udp:
-            datagrams = UdpIntake(*host_and_port(settings.udp), reception, metrics)
+            datagrams = UdpIntake(*host_and_port(settings.udp), reception, metrics, complaints)
             stack.push_async_callback(datagrams.close)
             datagrams.start()
             udp = datagrams.port

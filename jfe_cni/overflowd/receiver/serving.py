@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import h11
 import uvicorn
@@ -16,10 +19,15 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jfe_cni.errors import RequestError
+from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.receiver.limits import AtOnce, of_host
 
 _BACKLOG = 2_048
 _LONGEST_HEAD = 16_384
 _MOST_CONNECTIONS = 1_024
+OF_A_NETWORK = 64
+"""Connections of one network (/24, /48) at one time, to what everybody may connect to."""
+
 # Seconds.
 _STOPPING = 10
 _IDLE = 15
@@ -43,6 +51,35 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Counted(socket.socket):
+    """A connection, which gives its place back. `left`: told once."""
+
+    left: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self.left is not None:
+            left, self.left = self.left, None
+            left()
+
+
+class _Listening(socket.socket):
+    """Hangs up on those for whom there is no place, before TLS or HTTP costs anything; the event loop sees the others
+    alone."""
+
+    places: AtOnce
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        while True:
+            number, name = self._accept()  # type: ignore[attr-defined]
+            accepted = _Counted(self.family, self.type, self.proto, fileno=number)
+            address = of_host(name[0])
+            if self.places.take(address):
+                accepted.left = functools.partial(self.places.give_back, address)
+                return accepted, name
+            accepted.close()
+
+
 class _Connection(H11Protocol):
     """Waits for a request's head no longer than for the next request: uvicorn itself would for ever."""
 
@@ -58,7 +95,9 @@ class _Connection(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        # What was answered before its body had come is waited for no longer than the next request.
+        unread = self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete
+        if (unread or self.conn.their_state is h11.IDLE) and not self.transport.is_closing():
             self._await_head()
         else:
             self._head_came()
@@ -80,10 +119,12 @@ async def serving(
     secured: ssl.SSLContext | None = None,
     proxies: tuple[str, ...] = (),
     idle: int = _IDLE,
+    each: int | None = None,
 ) -> AsyncIterator[str]:
     """Serves within; yields the URL. Requests that run on the way out may end. `idle`: seconds that a request's head is
-    waited for. Raises RequestError."""
-    with _bound(address) as bound:
+    waited for. `each`: connections of one network, but for those of `proxies`; None: as many as of all. Raises
+    RequestError."""
+    with _bound(address, AtOnce(_MOST_CONNECTIONS, each, _among(proxies))) as bound:
         config = uvicorn.Config(
             app,
             http=_Connection,
@@ -91,12 +132,13 @@ async def serving(
             lifespan="off",
             interface="asgi3",
             log_config=None,
+            # It warns of each request that is none: whoever sends them would fill the disk.
+            log_level="error",
             access_log=False,
             proxy_headers=bool(proxies),
             forwarded_allow_ips=list(proxies),
             server_header=False,
             backlog=_BACKLOG,
-            limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=idle,
             timeout_graceful_shutdown=_STOPPING,
             h11_max_incomplete_event_size=_LONGEST_HEAD,
@@ -117,7 +159,7 @@ async def serving(
 
 
 @contextlib.contextmanager
-def _bound(address: str) -> Iterator[socket.socket]:
+def _bound(address: str, places: AtOnce) -> Iterator[socket.socket]:
     host, port = host_and_port(address)
     try:
         if host == "::":
@@ -129,9 +171,21 @@ def _bound(address: str) -> Iterator[socket.socket]:
         raise RequestError(
             f"{address} can't be listened on: {os.strerror(error.errno or 0)}", remedy="choose another"
         ) from error
-    with bound:
-        bound.setblocking(False)
-        yield bound
+    with _Listening(bound.family, bound.type, bound.proto, fileno=bound.detach()) as listening:
+        listening.places = places
+        listening.setblocking(False)
+        yield listening
+
+
+def _among(proxies: tuple[str, ...]) -> Callable[[Address], bool]:
+    """As uvicorn reads them: addresses, networks, `*`; what is a path of a socket is no address."""
+    networks = []
+    for each in proxies:
+        with contextlib.suppress(ValueError):
+            networks.append(ip_network(each))
+    return lambda address: (
+        "*" in proxies or any(address.version == each.version and address in each for each in networks)
+    )
 
 
 def host_and_port(address: str) -> tuple[str, int]:

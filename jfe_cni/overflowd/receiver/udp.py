@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import sys
@@ -13,11 +12,10 @@ from jfe_cni.errors import HostError, JfeError
 from jfe_cni.overflowd.datagrams import address_of
 from jfe_cni.overflowd.notices import messages
 from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE
+from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.intake import Origin
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.reception import MOST_WAITING, Reception
-
-log = logging.getLogger("overflowd")
 
 # Of one call, so that others have their turn.
 _TOGETHER = 64
@@ -30,10 +28,11 @@ _CONTROL = socket.CMSG_SPACE(_PKTINFO) + socket.CMSG_SPACE(4)
 class UdpIntake:
     """Both kinds of addresses on one port. `port`: 0 for any that is free, and then which it is."""
 
-    def __init__(self, address: str, port: int, reception: Reception, metrics: Metrics) -> None:
+    def __init__(self, address: str, port: int, reception: Reception, metrics: Metrics, complaints: Complaints) -> None:
         """Raises HostError: the port is taken, or may not be."""
         self._reception = reception
         self._metrics = metrics
+        self._complaints = complaints
         self._dropped = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -100,7 +99,7 @@ class UdpIntake:
             answered = await self._reception.take(raw, origin)
         except JfeError as error:
             self._metrics.failed()
-            log.warning("a notice could not be kept: %s", error)
+            self._complaints.complain(f"a notice could not be kept: {error}")
             return
         if answered.message is not None:
             # What can't be sent is not: it was asked for by somebody who will ask again.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from ipaddress import ip_address
 
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Address
@@ -19,9 +18,11 @@ from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE
 from jfe_cni.overflowd.receiver.api import problems
 from jfe_cni.overflowd.receiver.api.application import new_application
 from jfe_cni.overflowd.receiver.api.boundary import NOSNIFF, Boundary
-from jfe_cni.overflowd.receiver.api.problems import response
+from jfe_cni.overflowd.receiver.api.problems import Problem, response
+from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import NotTaken, Origin, Untaken
+from jfe_cni.overflowd.receiver.limits import of_host
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.own_keys import OwnKeys
 from jfe_cni.overflowd.receiver.reception import Reception
@@ -29,19 +30,26 @@ from jfe_cni.overflowd.receiver.reception import Reception
 _JWK_SET = "application/jwk-set+json"  # RFC 7517, section 8.5.2
 
 
-def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics) -> ASGIApp:
+EACH = 32
+"""Requests of one network at one time."""
+
+
+def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics, complaints: Complaints) -> ASGIApp:
     """The answer to what is taken is the message that UDP would have: `overflowd1 taken DIGEST`."""
-    app = new_application()
+    app = new_application(complaints)
+
+    def admits(scope: Scope, address: Address) -> Problem | None:
+        if (scope["method"], scope["path"]) != ("POST", NOTICES) or reception.admits(_origin(address)):
+            return None
+        return problems.not_taken(Untaken.TOO_MANY)
 
     @app.post(NOTICES)
     async def post(request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
             return response(problems.NO_MEDIA)
         assert request.client is not None
-        # Who has a connection can read what is sent there (RFC 9293, section 3.5).
-        origin = Origin(_address(request.client.host), request.client.port, proven=True)
-        if not reception.admits(origin):
-            return response(problems.not_taken(Untaken.TOO_MANY))
+        # `Boundary` has read it before.
+        origin = _origin(of_host(request.client.host))
         try:
             answered = await reception.take(await request.body(), origin)
         except JfeError:
@@ -60,9 +68,9 @@ def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics) ->
     async def published() -> Response:
         return JSONResponse(keys.published(int(time.time())), media_type=_JWK_SET)
 
-    return Boundary(app, LARGEST_MESSAGE, NOSNIFF)
+    return Boundary(app, LARGEST_MESSAGE, NOSNIFF, each=EACH, admits=admits)
 
 
-def _address(host: str) -> Address:
-    address = ip_address(host.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
+def _origin(address: Address) -> Origin:
+    """Who has a connection can read what is sent there (RFC 9293, section 3.5); its port is of no concern then."""
+    return Origin(address, 0, proven=True)

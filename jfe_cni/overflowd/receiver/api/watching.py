@@ -15,9 +15,10 @@ from starlette.types import ASGIApp
 
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.api import problems
-from jfe_cni.overflowd.receiver.api.application import new_application
+from jfe_cni.overflowd.receiver.api.application import asked_with, new_application
 from jfe_cni.overflowd.receiver.api.boundary import NOSNIFF, Boundary
 from jfe_cni.overflowd.receiver.api.problems import response
+from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.following import Following
 from jfe_cni.overflowd.receiver.kept import Kept
 from jfe_cni.overflowd.receiver.observed import CONTENT_TYPE, Metrics
@@ -47,10 +48,11 @@ def watching_application(
     metrics: Metrics,
     clock: Callable[[], Microseconds],
     stopping: asyncio.Event,
+    complaints: Complaints,
     names: frozenset[str] = frozenset(),
 ) -> ASGIApp:
     """`stopping`: set, events end. `names`: see `Boundary`."""
-    app = new_application()
+    app = new_application(complaints)
     app.mount("/static", StaticFiles(directory=_STATIC))
 
     async def shown() -> Shown:
@@ -65,12 +67,12 @@ def watching_application(
     async def part() -> Response:
         return HTMLResponse(content(await shown()))
 
-    @app.get("/api/floods")
+    @app.get("/api/floods", dependencies=[asked_with()])
     async def floods() -> dict[str, Any]:
         changes = [change_view(each) for each in await store.changes()]
         return {"floods": [flood_view(each) for each in following.floods], "changed-keys": changes}
 
-    @app.get("/api/notices")
+    @app.get("/api/notices", dependencies=[asked_with("after", "most")])
     async def notices(
         after: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
         most: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
@@ -79,7 +81,7 @@ def watching_application(
         found = await store.newest(most) if after is None else await store.since(after, most)
         return {"notices": [notice_view(each) for each in found]}
 
-    @app.get("/events")
+    @app.get("/events", dependencies=[asked_with("after")])
     async def events(request: Request, after: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None) -> Response:
         """Server-sent events: `notice`, with its number as id."""
         last = request.headers.get("last-event-id", "")
