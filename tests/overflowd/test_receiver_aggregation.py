@@ -12,6 +12,7 @@ from jfe_cni.overflowd.receiver.aggregation import (
     MANY,
     MINUTE,
     MOST_ADDRESSES,
+    MOST_OF_ONE,
     MOST_PER_NOTICE,
     MOST_REPORTERS,
     MOST_SOURCES,
@@ -33,8 +34,8 @@ def told(classified: Class = Class.FAN_IN, odds: float = 1e-5, to: End = End.DES
 
 
 def take(floods: Floods, *notices: tuple[str, Notice], at: int = NOW) -> None:
-    for number, (domain, notice) in enumerate(notices, 1):
-        floods.take(number, at, domain, notice)
+    for domain, notice in notices:
+        floods.take(at, domain, notice)
 
 
 def test_a_flood_is_what_goes_to_one_address_of_one_service() -> None:
@@ -88,6 +89,44 @@ def test_a_source_is_certainly_spoofed_where_two_networks_find_it_so() -> None:
     assert flood.addresses[SOURCE].unforged == {"b.example"}
 
 
+def test_two_names_of_one_domain_are_one_network_and_make_nothing_certain() -> None:
+    spoofed = told(Class.SPOOFED_SOURCE)
+    for two, certain in (
+        (("a.evil.example", "b.evil.example"), False),
+        (("evil.example", "a.b.evil.example"), False),
+        (("a.evil.co.uk", "b.evil.co.uk"), False),
+        (("good.co.uk", "evil.co.uk"), True),
+        (("evil.example", "good.example"), True),
+    ):
+        floods = Floods()
+        take(floods, *((domain, spoofed) for domain in two))
+        (flood,) = floods
+        assert flood.spoofed is (Spoofed.CERTAIN if certain else Spoofed.SUSPECTED), two
+        assert len(flood.networks) == 1 + certain
+
+
+def test_who_invents_floods_drives_out_its_own() -> None:
+    floods = Floods(most=64)
+    real = ("a.example", told(destination=ip_address("203.0.113.1")))
+    both = told(destination=ip_address("203.0.113.2"))
+    take(floods, real, ("b.example", both))
+    for number in range(1_000):
+        invented = told(destination=ip_address(0x0A000000 + number))
+        # Whatever it says of those that are real, too.
+        take(floods, (f"n{number}.evil.example", invented), ("evil.example", both), ("other.example", invented))
+    assert len(floods) <= 64
+    targets = {each.name.target for each in floods}
+    assert {"203.0.113.1", "203.0.113.2", "10.0.3.231"} <= targets
+
+
+def test_names_of_one_domain_leave_room_for_other_reporters() -> None:
+    floods = Floods()
+    take(floods, *((f"n{number}.evil.example", told()) for number in range(MOST_REPORTERS)), ("a.example", told()))
+    (flood,) = floods
+    assert len(flood.whole.packets) == MOST_OF_ONE + 1
+    assert "a.example" in flood.whole.packets
+
+
 def test_who_is_forged_hears_by_whom_it_is_seen() -> None:
     floods = Floods()
     for number in range(3):
@@ -122,21 +161,21 @@ def test_what_is_shown_as_json_says_who_and_through_whom() -> None:
 
 def test_after_a_quiet_time_it_is_another_flood() -> None:
     floods = Floods()
-    first = floods.take(1, NOW, "a.example", told())
+    first = floods.take(NOW, "a.example", told())
     assert first is not None
-    assert floods.take(2, NOW + QUIET, "a.example", told()) is None
-    second = floods.take(3, NOW + 2 * QUIET + 1, "a.example", told())
+    assert floods.take(NOW + QUIET, "a.example", told()) is None
+    second = floods.take(NOW + 2 * QUIET + 1, "a.example", told())
     assert second is not None
-    assert second.identity != first.identity
+    assert second is not first
     assert (second.since, second.whole.notices) == (NOW + 2 * QUIET + 1, 1)
     assert list(floods) == [second]
 
 
 def test_plain_traffic_is_remarkable_from_many_notices_on() -> None:
     floods = Floods()
-    plain = [floods.take(n, NOW, "a.example", told(Class.TRAFFIC)) is not None for n in range(MANY + 5)]
+    plain = [floods.take(NOW, "a.example", told(Class.TRAFFIC)) is not None for _ in range(MANY + 5)]
     assert plain == [False] * (MANY - 1) + [True] + [False] * 5
-    assert Floods().take(1, NOW, "a.example", told(Class.REPORTED)) is not None
+    assert Floods().take(NOW, "a.example", told(Class.REPORTED)) is not None
 
 
 def test_whatever_comes_no_more_is_remembered_than_may_be() -> None:

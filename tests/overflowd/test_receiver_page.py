@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,32 @@ def test_what_reporters_write_is_text_and_nothing_else() -> None:
             "a.example",
         ),
     ):
-        floods.take(1, NOTICE.made, domain, notice)
+        floods.take(NOTICE.made, domain, notice)
     found = shown(hostile, Change(HOSTILE[1], (HOSTILE[2],), 0))
     plain = shown(harmless, Change("b.example", ("key",), 0))
     assert found.found == plain.found
     assert found.attributes == plain.attributes
     for each in HOSTILE:
         assert each in found.text
+
+
+def test_the_flood_that_most_networks_tell_of_is_first_however_large_another_is_said_to_be() -> None:
+    floods = Floods()
+    for domain in ("a.example", "b.example"):
+        floods.take(NOTICE.made, domain, replace(NOTICE, odds=1e-2))
+    invented = replace(NOTICE, odds=1e-9, flow=replace(NOTICE.flow, destination=ip_address("203.0.113.66")))
+    for name in ("evil.example", "a.evil.example", "b.evil.example"):
+        floods.take(NOTICE.made, name, invented)
+    text = Elements(page(Shown(NOTICE.made, list(floods), [], Timeline().until(NOTICE.made)))).text
+    assert text.index("203.0.113.9") < text.index("203.0.113.66")
+
+
+def test_the_page_says_where_notices_of_anything_are_taken() -> None:
+    def text(anything: bool) -> str:
+        return Elements(page(Shown(NOTICE.made, [], [], Timeline().until(NOTICE.made), anything))).text
+
+    assert "need not be yours" in text(True)
+    assert "need not be yours" not in text(False)
 
 
 def test_markup_escapes_all_but_what_it_made() -> None:

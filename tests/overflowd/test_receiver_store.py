@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -10,18 +11,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from joserfc import jws
 from joserfc.jwk import OKPKey
+from sqlalchemy import Engine, make_url, text
 
+from jfe_cni.databases.engines import migrator
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.notices.keys import new_key
 from jfe_cni.overflowd.notices.notice import End, new_nonce
 from jfe_cni.overflowd.notices.signing import Refused, sign
+from jfe_cni.overflowd.receiver import schema
+from jfe_cni.overflowd.receiver.aggregation import QUIET
 from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import Taken
-from jfe_cni.overflowd.receiver.kept import Pin
-from jfe_cni.overflowd.receiver.pins import Pinning, Publisher
+from jfe_cni.overflowd.receiver.kept import Announcement, Pin
+from jfe_cni.overflowd.receiver.pinned import COARSELY
+from jfe_cni.overflowd.receiver.pins import MOST_OF_ONE, Pinning, Publisher
+from jfe_cni.overflowd.receiver.retention import excess
 from jfe_cni.overflowd.receiver.store import Store, open_store
+from jfe_cni.overflowd.receiver.tables import TABLES
 from tests.overflowd.test_notices import NOTICE
 
 NOW = time.time_ns() // 1_000
@@ -112,13 +125,92 @@ async def test_what_is_shown_after_a_start_is_of_a_time_and_not_too_much(store: 
     assert await store.before(NOW - DAY, 2) == numbers[3]
 
 
-async def test_no_more_reporters_are_believed_than_may_be() -> None:
+async def test_no_more_reporters_are_believed_than_may_be_and_there_is_room_for_another() -> None:
     believed = Believed(most=2)
-    for domain in ("a.example", "b.example"):
-        assert believed.has_room(domain)
-        believed.put(domain, {KEY.thumbprint(): Pin(KEY, NOW, 0)})
-    assert not believed.has_room("c.example")
-    assert believed.has_room("a.example"), "it may rotate its keys"
+    for at, domain in enumerate(("a.example", "b.example")):
+        believed.put(domain, {KEY.thumbprint(): Pin(KEY, NOW, 0, NOW + at)})
+    believed.use("a.example", NOW + 5)
+    believed.put("c.example", {KEY.thumbprint(): Pin(KEY, NOW, 0, NOW + 6)})
+    assert believed.keys.keys() == {"a.example", "c.example"}, "the one that was used longest ago has gone"
+    assert believed.freshness.keys() == {("a.example", KEY.thumbprint()), ("c.example", KEY.thumbprint())}
+    believed.put("a.example", {})
+    assert believed.keys.keys() == {"a.example", "c.example"}, "it may rotate its keys"
+
+
+async def test_names_of_one_domain_drive_out_each_other_and_nobody_else(store: Store, url: str) -> None:
+    stranger = new_key()
+    keys = {stranger.thumbprint(): stranger}
+    for number in range(MOST_OF_ONE + 4):
+        assert (await store.pin(f"n{number}.evil.example", keys, NOW + 1 + number))[0] is Pinning.FIRST
+    pins = await store.pins()
+    assert pins.keys() == {"carrier.example", *(f"n{number}.evil.example" for number in range(4, MOST_OF_ONE + 4))}
+    again = await open_store(url)
+    try:
+        believed = Believed()
+        await believed.load(again)
+        assert believed.keys.keys() == pins.keys()
+    finally:
+        await again.close()
+
+
+async def test_a_pin_that_is_used_stays_and_is_not_written_for_each_notice(store: Store) -> None:
+    async def used() -> int:
+        return (await store.pins())["carrier.example"][KEY.thumbprint()].used
+
+    assert await used() == NOW
+    await store.put(taken(), NOW + COARSELY)
+    assert await used() == NOW
+    await store.put(taken(), NOW + COARSELY + 1)
+    assert await used() == NOW + COARSELY + 1
+
+
+async def test_what_was_forgotten_of_a_key_is_no_news_when_it_is_pinned_again(store: Store) -> None:
+    one, stays = taken(NOW), taken(NOW + 1)
+    for each in (one, stays):
+        assert await store.put(each, each.notice.made) is None
+    assert await store.prune(NOW, 30 * DAY, 1) == 1
+    assert await store.unpin("carrier.example")
+    assert await store.prune(NOW + 60 * DAY, 30 * DAY, 1) == 1, "while it is pinned no more"
+    await store.pin("carrier.example", {KEY.thumbprint(): KEY}, NOW)
+    assert await store.put(one, NOW) is Stale.TOO_OLD
+    assert await store.put(stays, NOW) is Stale.TOO_OLD
+    assert await store.put(taken(NOW + 2), NOW) is None
+
+
+async def test_what_goes_while_the_clock_is_wrong_is_no_news_when_it_is_right_again(store: Store) -> None:
+    several = [taken(NOW + number) for number in range(3)]
+    for each in several:
+        assert await store.put(each, NOW) is None
+    assert await store.prune(NOW + 400 * DAY, 30 * DAY, 1_000) == 3
+    assert [await store.put(each, NOW) for each in several] == [Stale.TOO_OLD] * 3
+    assert await store.put(taken(NOW + 3), NOW) is None
+
+
+async def test_who_has_most_has_the_oldest_of_its_own_gone(store: Store) -> None:
+    stranger = new_key()
+    for number in range(30):
+        domain = f"n{number % 3}.evil.example"
+        await store.pin(domain, {stranger.thumbprint(): stranger}, NOW)
+        notice = replace(NOTICE, made=NOW, nonce=new_nonce())
+        flood = Taken(notice, sign(notice, stranger).encode(), Publisher(domain), stranger.thumbprint())
+        assert await store.put(flood, NOW) is None
+    ours = [taken() for _ in range(4)]
+    for each in ours:
+        assert await store.put(each, NOW - DAY) is None
+    assert await store.prune(NOW, 30 * DAY, 10) == 24
+    kept = await store.since(0)
+    assert [each.notice for each in kept if each.domain == "carrier.example"] == [each.notice for each in ours]
+    assert len(kept) == 10
+    assert await store.prune(NOW, 30 * DAY, 4) == 6, "an equal share of each"
+    kept = await store.since(0)
+    assert [each.notice for each in kept if each.domain == "carrier.example"] == [each.notice for each in ours[2:]]
+
+
+def test_a_level_that_is_the_same_for_all_is_what_is_left_of_each() -> None:
+    assert excess({"a": 10, "b": 1}, 4) == {"a": 7}
+    assert excess({"a": 10, "b": 9, "c": 1}, 11) == {"a": 5, "b": 4}
+    assert excess({"a": 5, "b": 5}, 20) == {}
+    assert excess({"a": 10}, 4) == {"a": 6}
 
 
 async def test_keys_are_pinned_rotated_and_held_on_to(store: Store) -> None:
@@ -151,13 +243,97 @@ async def test_a_warning_is_over_when_the_former_key_is_published_again(store: S
     assert await store.changes() == []
 
 
-async def test_a_flood_is_announced_by_one(store: Store, url: str) -> None:
+async def test_a_flood_is_told_of_by_one_and_once_for_as_long_as_it_goes_on(store: Store, url: str) -> None:
     another = await open_store(url)
     try:
-        assert sorted(await asyncio.gather(store.announce("a", NOW), another.announce("a", NOW))) == [False, True]
-        assert await another.announce("b", NOW)
+        flood, until = Announcement("a", NOW, NOW), NOW + 5
+        claims = await asyncio.gather(*(each.claim("hook", flood, NOW, until) for each in (store, another)))
+        assert sorted(claims) == [False, True]
+        assert await another.claim("another hook", flood, NOW, until)
+        await store.settle("hook", "a", until)
+        assert await another.told("hook", {"a": NOW, "b": NOW}) == {"a"}
+
+        last = NOW
+        for _ in range(20):
+            last += QUIET
+            await store.go_on([Announcement("a", NOW, last)])
+        # As a replica has it that was started now: for it, it began later.
+        begun = Announcement("a", last - 5, last)
+        assert not await another.claim("hook", begun, last, last + 5)
+        assert await another.told("hook", {"a": begun.since}) == {"a"}
+        later = Announcement("a", last + QUIET + 1, last + QUIET + 1)
+        await another.go_on([replace(later, last=later.last + 5)])
+        assert await another.told("hook", {"a": later.since}) == frozenset(), "another flood"
+        assert await another.claim("hook", later, later.last, later.last + 5)
     finally:
         await another.close()
+
+
+async def test_what_was_claimed_by_one_that_is_gone_is_told_by_another(store: Store) -> None:
+    flood = Announcement("a", NOW, NOW)
+    assert await store.claim("hook", flood, NOW, NOW + 5)
+    assert not await store.claim("hook", flood, NOW + 4, NOW + 9), "it may be about to"
+    assert await store.claim("hook", flood, NOW + 5, NOW + 10), "it was killed"
+    await store.release("hook", "a", NOW + 5)
+    assert not await store.claim("hook", flood, NOW + 6, NOW + 11), "it was another's by then"
+    await store.release("hook", "a", NOW + 10)
+    assert await store.claim("hook", flood, NOW + 6, NOW + 11), "it was given back"
+    assert await store.told("hook", {"a": NOW}) == frozenset()
+
+
+async def test_a_kept_notice_that_this_release_can_not_read_is_left_out_and_counted(store: Store) -> None:
+    for payload in (b"no notice", b"{}", b"[" * 5):
+        signed = jws.serialize_compact({"alg": "Ed25519"}, payload, KEY, algorithms=["Ed25519"]).encode()
+        assert await store.put(replace(taken(), signed=signed), NOW) is None
+    one = taken()
+    assert await store.put(one, NOW) is None
+    assert [each.notice for each in await store.since(0, most=1)] == [one.notice]
+    assert store.unreadable == 3
+    assert [each.notice for each in await store.newest(10)] == [one.notice]
+
+
+async def test_replicas_hear_of_another_key_that_is_published(store: Store, url: str) -> None:
+    another = await open_store(url)
+    try:
+        assert await store.publish("one", NOW, 60) == []
+        assert await another.publish("one", NOW, 60) == []
+        assert await another.publish("two", NOW + 59, 60) == ["one"]
+        assert await another.publish("two", NOW + 60, 60) == [], "it has gone"
+        assert await store.publish("one", NOW + 61, 60) == ["two"]
+        await another.withdraw("two")
+        assert await store.publish("one", NOW + 62, 60) == []
+    finally:
+        await another.close()
+
+
+async def test_a_former_releases_tables_are_brought_up_to_date_and_are_the_schemas(url: str) -> None:
+    def make(engine: Engine) -> None:
+        config = Config()
+        config.set_main_option("script_location", TABLES.scripts)
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "receiver_0001")
+            jwk = json.dumps(KEY.as_dict(private=False))
+            row = {"domain": "carrier.example", "key": KEY.thumbprint(), "jwk": jwk, "at": NOW}
+            connection.execute(text("INSERT INTO pins VALUES (:domain, :key, :jwk, :at, 0)"), row)
+
+    def differences(engine: Engine) -> list[object]:
+        with engine.connect() as connection:
+            found: list[object] = compare_metadata(MigrationContext.configure(connection), schema.metadata)
+            return found
+
+    engine = migrator(make_url(url))
+    try:
+        await asyncio.to_thread(make, engine)
+        opened = await open_store(url)
+        try:
+            assert (await opened.pins())["carrier.example"].keys() == {KEY.thumbprint()}
+            assert await opened.put(taken(), NOW) is None
+        finally:
+            await opened.close()
+        assert await asyncio.to_thread(differences, engine) == []
+    finally:
+        engine.dispose()
 
 
 async def test_replicas_that_start_together_make_the_tables_once(url: str) -> None:

@@ -4,6 +4,8 @@ What is said rests on the reporters alone, and says so:
 
 - *Packets*: a notice that a packet had the odds p of making stands for 1/p of them. Networks one behind the other carry
   the same packets: the estimate is what one network alone has told of, the one that told of most.
+- *Whose*: who is one network is told by the domain that was registered (`domains.py`). Odds are easily invented, and
+  names below a domain as well: a flood is the worse the more of such domains tell of it, whatever they say of its size.
 - *Spoofed*: one network that finds a source forged (class `spoofed-source`: it did not come from where its own network
   is) is a suspicion. Two of them, of different domains, see it from different sides, and neither is where it says: that
   is as certain as the two are to be believed. Where further networks see the same source and find nothing wrong
@@ -13,13 +15,17 @@ What is said rests on the reporters alone, and says so:
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.notices.notice import Class, End, Notice
+from jfe_cni.overflowd.receiver.domains import registrable
 from jfe_cni.overflowd.receiver.limits import prefix
+
+Named = TypeVar("Named", bound=Hashable)
 
 QUIET: Microseconds = 15 * 60 * 1_000_000
 """Without a notice for so long, it has ended: what comes later is another flood."""
@@ -36,6 +42,9 @@ MOST_ADDRESSES = 256
 """Of one flood, whose being forged is looked at."""
 
 MOST_REPORTERS = 64
+MOST_OF_ONE = 4
+"""Reporters that are names below one domain that was registered."""
+
 MOST_PER_NOTICE = 1_000_000_000
 """Packets that one notice stands for at most: no odds are smaller than that in earnest."""
 
@@ -48,7 +57,7 @@ class Spoofed(StrEnum):
     """By one network."""
 
     CERTAIN = "certain"
-    """By two, each from its own side."""
+    """By two, each from its own side: none of them a name below the other's domain."""
 
 
 class Side(StrEnum):
@@ -87,10 +96,16 @@ class Seen:
 
     def take(self, domain: str, notice: Notice, packets: int) -> None:
         self.notices += 1
-        if domain in self.packets or len(self.packets) < MOST_REPORTERS:
+        if domain in self.packets or self._has_room(domain):
             self.packets[domain] += packets
             forged = notice.classified is Class.SPOOFED_SOURCE
             (self.forged if forged else self.unforged).add(domain)
+
+    def _has_room(self, domain: str) -> bool:
+        of = registrable(domain)
+        return (
+            len(self.packets) < MOST_REPORTERS and sum(registrable(each) == of for each in self.packets) < MOST_OF_ONE
+        )
 
     @property
     def estimate(self) -> int:
@@ -98,17 +113,19 @@ class Seen:
 
     @property
     def spoofed(self) -> Spoofed:
-        return (Spoofed.NOT_KNOWN, Spoofed.SUSPECTED, Spoofed.CERTAIN)[min(len(self.forged), 2)]
+        if not self.forged:
+            return Spoofed.NOT_KNOWN
+        return Spoofed.CERTAIN if len(set(map(registrable, self.forged))) > 1 else Spoofed.SUSPECTED
 
 
 @dataclass
 class Flood:
     """`sources`: by prefix; of `End.SOURCE` the destinations. `addresses`: single sources, forged or not. `others`:
-    notices of more prefixes than are told of. `since`, `last`: when they were taken. `number`: of its first notice.
-    `evidence`: and who gives it, in the order in which it came."""
+    notices of more prefixes than are told of. `since`, `last`: when they were taken, of those that were read.
+    `networks`: domains that somebody has registered, who tell of it. `evidence`: and who gives it, in the order in
+    which it came."""
 
     name: Name
-    number: int
     since: Microseconds
     last: Microseconds
     whole: Seen = field(default_factory=Seen)
@@ -116,6 +133,7 @@ class Flood:
     addresses: dict[Address, Seen] = field(default_factory=dict)
     others: int = 0
     classes: Counter[Class] = field(default_factory=Counter)
+    networks: set[str] = field(default_factory=set)
     organisations: dict[str, str] = field(default_factory=dict)
     evidence: dict[tuple[str, str], None] = field(default_factory=dict)
 
@@ -135,28 +153,24 @@ class Flood:
         """More than a packet in a million of what anybody may well send."""
         return self.whole.notices >= MANY or self.whole.notices > self.classes[Class.TRAFFIC]
 
-    @property
-    def identity(self) -> str:
-        """The same for all who read the same notices."""
-        return f"{self.name} {self.number}"
-
 
 class Floods:
-    """Bounded: of more than `most` floods, the one that was heard of longest ago is left out."""
+    """Bounded: where there are more than `most`, some of those are left out that are told of by no other network than
+    the one that tells of most; among them those that were heard of longest ago."""
 
     def __init__(self, most: int = MOST_FLOODS) -> None:
         self._most = most
         self._floods: OrderedDict[Name, Flood] = OrderedDict()
 
-    def take(self, number: int, taken: Microseconds, domain: str, notice: Notice) -> Flood | None:
-        """`number`: of the notice. The flood, if it has become remarkable by it."""
+    def take(self, taken: Microseconds, domain: str, notice: Notice) -> Flood | None:
+        """The flood, if it has become remarkable by it."""
         name = name_of(notice)
         flood = self._floods.get(name)
+        if flood is None:
+            self._make_room()
         if flood is None or taken > flood.last + QUIET:
-            flood = self._floods[name] = Flood(name, number, taken, taken)
+            flood = self._floods[name] = Flood(name, taken, taken)
         self._floods.move_to_end(name)
-        if len(self._floods) > self._most:
-            self._floods.popitem(last=False)
         was = flood.is_remarkable
         _add(flood, taken, domain, notice)
         return flood if flood.is_remarkable and not was else None
@@ -167,6 +181,21 @@ class Floods:
 
     def __len__(self) -> int:
         return len(self._floods)
+
+    def _make_room(self) -> None:
+        if len(self._floods) < self._most:
+            return
+        # Some at once: who invents floods has us look at all of them seldom.
+        networks = {name: flood.networks for name, flood in self._floods.items()}
+        for name in expendable(networks, max(1, self._most // 16)):
+            del self._floods[name]
+
+
+def expendable(networks: Mapping[Named, Collection[str]], count: int) -> Sequence[Named]:
+    """So many of them that are told of by no other network than those that tell of most; the first first. Who tells of
+    all that others tell of makes none of it expendable: it is the one that tells of fewest that speaks for it."""
+    told = Counter(network for each in networks.values() for network in each)
+    return sorted(networks, key=lambda name: -min((told[network] for network in networks[name]), default=0))[:count]
 
 
 def name_of(notice: Notice) -> Name:
@@ -187,6 +216,8 @@ def _add(flood: Flood, taken: Microseconds, domain: str, notice: Notice) -> None
     flood.last = max(flood.last, taken)
     flood.whole.take(domain, notice, packets)
     flood.classes[notice.classified] += 1
+    if len(flood.networks) < MOST_REPORTERS:
+        flood.networks.add(registrable(domain))
     if domain in flood.organisations or len(flood.organisations) < MOST_REPORTERS:
         flood.organisations[domain] = notice.reporter.organisation
     for each in notice.evidence:

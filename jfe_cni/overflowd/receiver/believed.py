@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.freshness import Freshness
 from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.kept import Pin
-from jfe_cni.overflowd.receiver.pins import Keys
+from jfe_cni.overflowd.receiver.pins import MOST_REPORTERS, Keys, crowded_out
 from jfe_cni.overflowd.receiver.store import Store
 
-MOST_REPORTERS = 1_024
 MOST_REMEMBERED = 4_096
 """Notices of each key: 4 million in all, of about 200 bytes."""
 
@@ -21,6 +21,7 @@ class Believed:
     def __init__(self, most: int = MOST_REPORTERS, remembered: int = MOST_REMEMBERED) -> None:
         self.keys: dict[str, Keys] = {}
         self.freshness: dict[tuple[str, str], Freshness] = {}
+        self._used: dict[str, Microseconds] = {}
         self._most = most
         self._remembered = remembered
 
@@ -30,11 +31,10 @@ class Believed:
         for domain, pins in (await store.pins()).items():
             self.put(domain, pins)
 
-    def has_room(self, domain: str) -> bool:
-        return domain in self.keys or len(self.keys) < self._most
-
     def put(self, domain: str, pins: Mapping[str, Pin]) -> None:
-        """In the place of what was believed of that domain."""
+        """In the place of what was believed of that domain, and of whoever there is no room for then."""
+        for each in crowded_out(domain, self._used, self._most):
+            self.forget(each)
         former = self.keys.get(domain, {})
         for name in former.keys() - pins.keys():
             del self.freshness[domain, name]
@@ -42,6 +42,18 @@ class Believed:
             # The store knows them all.
             self.freshness[domain, name] = Freshness(self._remembered, pins[name].forgotten, backed=True)
         self.keys[domain] = {name: pin.key for name, pin in pins.items()}
+        self._used[domain] = max((pin.used for pin in pins.values()), default=0)
+
+    def use(self, domain: str, at: Microseconds) -> None:
+        """A notice of it was kept."""
+        if domain in self._used:
+            self._used[domain] = at
+
+    def forget(self, domain: str) -> None:
+        """It is asked for its keys when it is next heard of."""
+        self._used.pop(domain, None)
+        for name in self.keys.pop(domain, {}):
+            del self.freshness[domain, name]
 
     def untake(self, taken: Taken) -> None:
         freshness = self.freshness.get((taken.publisher.domain, taken.key))

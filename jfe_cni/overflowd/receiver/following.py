@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.aggregation import Flood, Floods, Timeline
+from jfe_cni.overflowd.receiver.kept import Change
 from jfe_cni.overflowd.receiver.store import Store
 
 log = logging.getLogger("overflowd")
@@ -53,15 +54,22 @@ class Readers:
 
 
 class Following:
-    """`begun`: is told of each flood when it becomes remarkable. For one event loop."""
+    """`begun`: is told of each flood when it becomes remarkable. `changed`: of each domain whose keys are changed, when
+    that is found, or was before this was started. For one event loop."""
 
     def __init__(
-        self, store: Store, clock: Callable[[], Microseconds], begun: Callable[[Flood], Awaitable[None]]
+        self,
+        store: Store,
+        clock: Callable[[], Microseconds],
+        begun: Callable[[Flood], None],
+        changed: Callable[[Change], None],
     ) -> None:
         self.floods, self.timeline, self.readers = Floods(), Timeline(), Readers()
         self._store = store
         self._clock = clock
         self._begun = begun
+        self._changed = changed
+        self._changes: frozenset[Change] = frozenset()
         self._woken = asyncio.Event()
         self._number = 0
 
@@ -73,6 +81,7 @@ class Following:
         """Reads what was taken in `HISTORY`. Raises StoreError."""
         self._number = await self._store.before(self._clock() - HISTORY, MOST_READ)
         await self._read()
+        await self._read_changes()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -83,6 +92,7 @@ class Following:
             self._woken.clear()
             try:
                 await self._read()
+                await self._read_changes()
             except JfeError as error:
                 log.warning("what was taken can't be read: %s", error)
 
@@ -91,7 +101,19 @@ class Following:
             for kept in page:
                 self._number = kept.number
                 self.timeline.take(kept.taken, kept.notice.classified)
-                flood = self.floods.take(kept.number, kept.taken, kept.domain, kept.notice)
+                flood = self.floods.take(kept.taken, kept.domain, kept.notice)
                 if flood is not None:
-                    await self._begun(flood)
+                    self._begun(flood)
             self.readers.tell()
+
+    async def _read_changes(self) -> None:
+        changes = frozenset(await self._store.changes())
+        for each in sorted(changes - self._changes, key=lambda change: change.domain):
+            log.warning(
+                "%s publishes none of the keys that it had: nothing is taken by %s; if it is right: --repin %s",
+                each.domain,
+                ", ".join(each.keys),
+                each.domain,
+            )
+            self._changed(each)
+        self._changes = changes

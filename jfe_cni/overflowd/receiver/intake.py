@@ -41,9 +41,6 @@ class Untaken(StrEnum):
     NO_KEY = "no-key"
     """It could not be fetched, or not yet."""
 
-    NO_ROOM = "no-room"
-    """As many reporters are remembered as may be."""
-
 
 Reason = Refused | Unfit | NotOpened | Stale | Untaken
 

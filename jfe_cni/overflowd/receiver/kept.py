@@ -23,11 +23,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class Pin:
-    """`forgotten`: see `Freshness`."""
+    """`forgotten`: see `Freshness`. `used`: about."""
 
     key: OKPKey
     pinned: Microseconds
     forgotten: Microseconds
+    used: Microseconds = 0
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,13 @@ class Change:
     domain: str
     keys: tuple[str, ...]
     since: Microseconds
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What webhooks are told of: a flood, by its name, or a change. `since`, `last`: of its notices, as they were
+    read."""
+
+    name: str
+    since: Microseconds
+    last: Microseconds

@@ -23,8 +23,13 @@ class Metrics:
         self._dropped = Counter(
             "overflowd_receiver_dropped_datagrams", "By the kernel, for want of room.", registry=self._registry
         )
-        self._webhooks = self._counter("webhooks", "Floods told to webhooks, by what came of it.", "outcome")
+        self._webhooks = self._counter("webhooks", "Floods and changed keys, by what became of it.", "outcome")
         self.readers = Gauge("overflowd_receiver_event_readers", "Who reads /events.", registry=self._registry)
+        self.unreadable = Gauge(
+            "overflowd_receiver_unreadable_notices",
+            "Kept ones that this release can't read, as often as they were met.",
+            registry=self._registry,
+        )
         self.floods = Gauge("overflowd_receiver_floods", "Floods that are shown.", registry=self._registry)
 
     def _counter(self, name: str, what: str, label: str) -> Counter:

@@ -2,14 +2,21 @@
 
 The rule: a reporter is the domain that publishes its keys. What it publishes when it is first heard of is believed
 (trust on first use), and stays so. Keys that it publishes later are believed if one that was believed before is
-published beside them: that is how keys are rotated (`notices.keys.OVERLAP`), and a key that is no longer published is
+published beside them: that is how keys are rotated (`notices.keys.OVERLAP`), and those that are not published then are
 no longer believed. If none is, it may be another who holds the domain now: nothing is taken by those keys; it is
-counted and shown, and the former stay as they are, until a person says that the change is right (`--repin DOMAIN`).
+counted, shown, logged and told, and the former stay as they are, until a person says that the change is right
+(`--repin DOMAIN`).
+
+What it publishes is asked for when a notice comes by a key that is not known, and not else: a key that was stolen and
+withdrawn is believed until the first notice comes by another.
+
+There is always room for another reporter: the one that was heard of longest ago goes, of whoever has most names.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +25,13 @@ from urllib.parse import urlsplit
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.notices.keys import PUBLISHED
+from jfe_cni.overflowd.receiver.domains import registrable
+
+MOST_REPORTERS = 1_024
+MOST_OF_ONE = 16
+"""Reporters that are names below one domain that was registered."""
 
 MOST_KEYS = 8
 """Of one domain: one that signs and some former ones."""
@@ -60,6 +73,26 @@ def pinning(pinned: Keys, published: Keys) -> Pinning:
     if pinned.keys() == published.keys():
         return Pinning.SAME
     return Pinning.ROTATED if pinned.keys() & published.keys() else Pinning.CHANGED
+
+
+def crowded_out(domain: str, used: Mapping[str, Microseconds], most: int = MOST_REPORTERS) -> frozenset[str]:
+    """Who must go, so that there is room for that one. `used`: when those who are there were heard of last."""
+    if domain in used:
+        return frozenset()
+    names = {each: registrable(each) for each in used}
+    counts, going = Counter(names.values()), set[str]()
+
+    def drop(of: set[str]) -> None:
+        leaves = min((each for each in names if names[each] in of), key=lambda each: (used[each], each))
+        going.add(leaves)
+        counts[names.pop(leaves)] -= 1
+
+    while counts[registrable(domain)] >= MOST_OF_ONE:
+        drop({registrable(domain)})
+    while len(names) >= most:
+        largest = max(counts.values())
+        drop({each for each, count in counts.items() if count == largest})
+    return frozenset(going)
 
 
 def publisher(url: str, ports: frozenset[int] = frozenset({HTTPS})) -> Publisher | None:

@@ -12,6 +12,7 @@ from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.notices import messages, optout
 from jfe_cni.overflowd.notices.messages import Message, Sent
+from jfe_cni.overflowd.notices.signing import Refused
 from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.challenges import Ledger
 from jfe_cni.overflowd.receiver.freshness import Stale
@@ -124,8 +125,6 @@ class Reception:
     async def _with_key(self, needed: KeyNeeded, sent: Sent, origin: Origin, size: int) -> Decision:
         self._ledger.received(origin.address, size)
         domain = needed.publisher.domain
-        if not self._believed.has_room(domain):
-            return NotTaken(Untaken.NO_ROOM)
         if self._fetching >= MOST_WAITING:
             return NotTaken(Untaken.NO_KEY)
         self._fetching += 1
@@ -139,12 +138,13 @@ class Reception:
             return NotTaken(Untaken.TOO_MANY if fetched.keys is Unfetched.TOO_MANY else Untaken.NO_KEY)
         outcome, pins = await self._store.pin(domain, fetched.keys, self._clock())
         self._metrics.pinned(outcome)
-        if outcome is Pinning.CHANGED:
-            return NotTaken(Untaken.KEY_CHANGED)
+        # Where they are changed, the former: it may have been left out here for want of room, and is signed by one.
         self._believed.put(domain, pins)
         decision = self._decide(sent, origin)
-        # It publishes keys, and not this one.
-        return NotTaken(Untaken.NO_KEY) if isinstance(decision, KeyNeeded | Challenged) else decision
+        if isinstance(decision, KeyNeeded | Challenged):
+            # It publishes keys, and not this one.
+            return NotTaken(Untaken.KEY_CHANGED if outcome is Pinning.CHANGED else Untaken.NO_KEY)
+        return decision
 
     def _pay(self, address: Address, least: int) -> int | Unfetched:
         if self._ledger.credit(address) < least:
@@ -160,11 +160,14 @@ class Reception:
             self._untake(taken)
             raise
         if untaken is None:
+            self._believed.use(taken.publisher.domain, self._clock())
             self._took()
             return taken
         if untaken is not Stale.REPLAYED:
             # Another replica believes its key no longer, perhaps: it is not in the store, and no replay.
             self._untake(taken)
+        if untaken is Refused.UNKNOWN_KEY:
+            self._believed.forget(taken.publisher.domain)
         return NotTaken(untaken)
 
     def _untake(self, taken: Taken) -> None:

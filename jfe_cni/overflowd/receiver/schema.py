@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 # The one integer type of SQLite that its row numbers take is INTEGER, of 64 bits.
@@ -37,7 +38,7 @@ notices = Table(
     sqlite_autoincrement=True,
 )
 
-# `forgotten`: the youngest of its notices that is no longer kept and would be news still was made then.
+# `forgotten`: the youngest of its notices that is no longer kept was made then. `used`: about.
 pins = Table(
     "pins",
     metadata,
@@ -46,6 +47,7 @@ pins = Table(
     Column("jwk", Text, nullable=False),
     Column("pinned", BigInteger, nullable=False),
     Column("forgotten", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("domain", "key", name="pins_by_key"),
 )
 
@@ -58,10 +60,32 @@ changes = Table(
     Column("since", BigInteger, nullable=False),
 )
 
-# Floods that webhooks were told of, or are being told of by one replica.
-announced = Table(
-    "announced",
+# `pins.forgotten`, of keys that are pinned no longer: they may be again.
+forgotten = Table(
+    "forgotten",
     metadata,
-    Column("flood", Text, primary_key=True),
-    Column("at", BigInteger, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("made", BigInteger, nullable=False),
+    PrimaryKeyConstraint("domain", "key", name="forgotten_by_key"),
+)
+
+# What webhooks were told, or are being told by one replica. `webhook`: SHA-256 of its URL, which may have a secret in
+# it. `last`: of the flood's notices, about. `until`: when whoever tells of it is given up; 0: it is told.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("webhook", Text, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name", "webhook", name="announcements_once"),
+)
+
+# By thumbprint, that replicas publish; `seen`: when the last of them said so.
+sealing_keys = Table(
+    "sealing_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("seen", BigInteger, nullable=False),
 )

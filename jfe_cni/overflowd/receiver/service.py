@@ -27,6 +27,7 @@ from jfe_cni.overflowd.receiver.intake import Intake, Scope
 from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher, Resolve, trusted_roots
 from jfe_cni.overflowd.receiver.limits import Limit, Sources
 from jfe_cni.overflowd.receiver.observed import Metrics
+from jfe_cni.overflowd.receiver.own_keys import OwnKeys
 from jfe_cni.overflowd.receiver.reception import Reception
 from jfe_cni.overflowd.receiver.retention import TOGETHER
 from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, host_and_port, server_tls, serving
@@ -35,10 +36,14 @@ from jfe_cni.overflowd.receiver.store import Store, open_store
 from jfe_cni.overflowd.receiver.udp import UdpIntake
 from jfe_cni.overflowd.receiver.webhooks import BACKOFF, Webhooks
 
+log = logging.getLogger("overflowd")
+
 _MINUTE: Microseconds = 60 * 1_000_000
 _DAY: Microseconds = 86_400 * 1_000_000
 # Seconds between two looks for what is kept no longer.
 _UPKEEP = 60.0
+# A replica that has not said so for so long publishes its key no more: some times `_UPKEEP`.
+_ALIVE: Microseconds = 4 * _MINUTE
 _SHORTEST_SECRET = 16
 Clock = Callable[[], Microseconds]
 
@@ -82,12 +87,14 @@ async def receiving(
         stack.push_async_callback(store.close)
         for domain in settings.repin:
             await store.unpin(domain)
-        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock, backoff)
+        await _publish(store, keys, clock)
+        stack.push_async_callback(_withdraw, store, keys)
+        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock, monotonic_clock, backoff)
         await stack.enter_async_context(_running(webhooks.run()))
-        following = Following(store, clock, webhooks.tell)
+        following = Following(store, clock, webhooks.tell, webhooks.tell_of_change)
         await following.catch_up()
         await stack.enter_async_context(_running(following.run()))
-        await stack.enter_async_context(_running(_keep_up(store, settings, clock)))
+        await stack.enter_async_context(_running(_keep_up(store, settings, keys, clock)))
         believed = Believed()
         await believed.load(store)
         fetcher = KeyFetcher(Policy(told=settings.networks_of_keys), monotonic_clock, roots, resolving)
@@ -115,8 +122,8 @@ async def receiving(
         )
         page = ""
         if settings.page:
-            names = frozenset(settings.page_names)
-            watching = watching_application(store, following, metrics, clock, stopping, complaints, names)
+            names, anything = settings.names_of_page, not settings.own
+            watching = watching_application(store, following, metrics, clock, stopping, complaints, names, anything)
             page = await stack.enter_async_context(serving(watching, settings.page))
         stack.callback(_stop_events, stopping, following)
         app = intake_application(reception, keys, metrics, complaints)
@@ -136,6 +143,8 @@ async def receiving(
             stack.push_async_callback(datagrams.close)
             datagrams.start()
             udp = datagrams.port
+        if not settings.own:
+            log.warning("notices of any address are taken: the floods that are shown need not be ours; see --own")
         yield Receiver(udp, http, https, page)
 
 
@@ -164,13 +173,32 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-async def _keep_up(store: Store, settings: ReceiverSettings, clock: Clock) -> None:
+async def _keep_up(store: Store, settings: ReceiverSettings, keys: OwnKeys, clock: Clock) -> None:
     while True:
         # A store that is away is told of where it is asked for something.
         with contextlib.suppress(JfeError):
+            await store.publish(keys.sealing.thumbprint(), clock(), _ALIVE)
             while await store.prune(clock(), round(settings.age * _DAY), settings.most) >= TOGETHER:
                 pass
         await asyncio.sleep(_UPKEEP)
+
+
+async def _publish(store: Store, keys: OwnKeys, clock: Clock) -> None:
+    """Raises RequestError: what is sealed to another replica's key could not be opened here, nor there what is sealed
+    to ours."""
+    key = keys.sealing.thumbprint()
+    if others := await store.publish(key, clock(), _ALIVE):
+        await store.withdraw(key)
+        raise RequestError(
+            f"another receiver on this store publishes another key ({', '.join(others)}; here it is {key})",
+            remedy="give all of them the same files of keys (--keys); "
+            f"or wait {_ALIVE // _MINUTE} minutes, if that one has gone",
+        )
+
+
+async def _withdraw(store: Store, keys: OwnKeys) -> None:
+    with contextlib.suppress(JfeError):
+        await store.withdraw(keys.sealing.thumbprint())
 
 
 def _secret(path: Path | None) -> bytes:

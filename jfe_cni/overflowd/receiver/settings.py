@@ -132,6 +132,11 @@ class ReceiverSettings:
         return _networks("own", self.own)
 
     @property
+    def names_of_page(self) -> frozenset[str]:
+        """As they are compared (RFC 4343, section 3)."""
+        return frozenset(name.lower().rstrip(".") for name in self.page_names)
+
+    @property
     def networks_of_keys(self) -> tuple[Network, ...]:
         """Raises RequestError."""
         return _networks("key_networks", self.key_networks)

@@ -38,7 +38,7 @@ def change_view(change: Change) -> dict[str, Any]:
 def flood_view(flood: Flood) -> dict[str, Any]:
     name = flood.name
     return {
-        "flood": flood.identity,
+        "flood": str(name),
         "told-as": name.told.value,
         "target": name.target,
         "protocol": name.protocol,
@@ -48,11 +48,12 @@ def flood_view(flood: Flood) -> dict[str, Any]:
         "last": time(flood.last),
         "notices": flood.whole.notices,
         "packets": flood.whole.estimate,
+        "networks": len(flood.networks),
         "classes": {each.value: count for each, count in sorted(flood.classes.items())},
         "evidence": [{"domain": domain, "evidence": said} for domain, said in flood.evidence],
         "reporters": [
-            {"domain": domain, "organisation": name, "packets": flood.whole.packets[domain]}
-            for domain, name in sorted(flood.organisations.items())
+            {"domain": domain, "organisation": organisation, "packets": flood.whole.packets[domain]}
+            for domain, organisation in sorted(flood.organisations.items())
         ],
         "peers": [_peer(network, seen) for network, seen in largest(flood.sources.items(), _MOST_SHOWN)],
         "peers-left-out": max(len(flood.sources) - _MOST_SHOWN, 0),

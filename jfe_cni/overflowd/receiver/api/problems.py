@@ -43,7 +43,6 @@ BUSY = Problem("busy", 503, "As many are being served as may be", {"retry-after"
 _NOT_TAKEN: Mapping[Reason, int] = {
     Untaken.TOO_MANY: 429,
     Untaken.NO_KEY: 503,
-    Untaken.NO_ROOM: 503,
     Untaken.KEY_CHANGED: 403,
     Untaken.ABOUT_OTHERS: 403,
     Refused.WRONG_SIGNATURE: 403,

@@ -50,14 +50,15 @@ def watching_application(
     stopping: asyncio.Event,
     complaints: Complaints,
     names: frozenset[str] = frozenset(),
+    anything: bool = False,
 ) -> ASGIApp:
-    """`stopping`: set, events end. `names`: see `Boundary`."""
+    """`stopping`: set, events end. `names`: see `Boundary`. `anything`: see `Shown`."""
     app = new_application(complaints)
     app.mount("/static", StaticFiles(directory=_STATIC))
 
     async def shown() -> Shown:
         now = clock()
-        return Shown(now, list(following.floods), await store.changes(), following.timeline.until(now))
+        return Shown(now, list(following.floods), await store.changes(), following.timeline.until(now), anything)
 
     @app.get("/")
     async def whole() -> Response:
@@ -106,6 +107,7 @@ def watching_application(
     @app.get("/metrics")
     async def measured() -> Response:
         metrics.floods.set(len(following.floods))
+        metrics.unreadable.set(store.unreadable)
         metrics.readers.set(len(following.readers))
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 

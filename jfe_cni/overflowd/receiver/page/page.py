@@ -31,6 +31,8 @@ class Shown:
     floods: Sequence[Flood]
     changes: Sequence[Change]
     minutes: Minutes
+    anything: bool = False
+    """Notices are taken whatever they are about."""
 
 
 def page(shown: Shown) -> str:
@@ -58,16 +60,25 @@ def page(shown: Shown) -> str:
 
 def content(shown: Shown) -> Markup:
     """What the script asks for anew."""
-    worst = sorted(shown.floods, key=lambda each: (_is_over(each, shown.now), -each.whole.estimate))
+    # By how many tell of it first: the size is what one of them alone says, and easily invented.
+    worst = sorted(
+        shown.floods, key=lambda each: (_is_over(each, shown.now), -len(each.networks), -each.whole.estimate)
+    )
     to_you = [each for each in worst if each.name.told is End.DESTINATION][:MOST_SHOWN]
     from_you = [each for each in worst if each.name.told is End.SOURCE][:MOST_SHOWN]
     return together(
         element("p", f"As of {time(shown.now)}."),
+        *_anything(shown.anything),
         _changes(shown.changes),
         element("section", element("h2", "Notices a minute"), timeline(shown.minutes)),
         _section("To you", "Nobody tells of a flood to you.", to_you, shown.now),
         _section("In your name", "Nobody tells of traffic from your addresses.", from_you, shown.now),
     )
+
+
+def _anything(anything: bool) -> list[Markup]:
+    said = "Notices of any address are taken: these need not be yours. --own NETWORKS takes those of yours alone."
+    return [element("p", said, class_="warning")] if anything else []
 
 
 def _changes(changes: Sequence[Change]) -> Markup:
