@@ -7,12 +7,15 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
 
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.delivery.http import CONTENT_TYPE, PATH
@@ -178,6 +181,58 @@ async def test_what_can_not_be_is_said_in_one_line(tmp_path: Path, environment: 
     async with process(*OVERFLOWD, "tail", "--url", "http://127.0.0.1:1", environment=environment) as begun:
         _, complaint = await begun.communicate()
         assert (begun.returncode, complaint.startswith(b"overflowd: no receiver answers at")) == (1, True)
+
+
+async def test_tail_makes_no_store_and_changes_none(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    async def complaint(path: Path) -> str:
+        words = (*OVERFLOWD, "tail", "--no-follow", "--store", f"sqlite:///{path}")
+        async with process(*words, environment=environment) as begun:
+            async with asyncio.timeout(DEADLINE):
+                _, said = await begun.communicate()
+            assert (begun.returncode, len(said.splitlines())) == (1, 1), said.decode()
+            return said.decode()
+
+    assert "is no store" in await complaint(tmp_path / "mistyped.db")
+    assert not (tmp_path / "mistyped.db").exists()
+
+    former = tmp_path / "former.db"
+    with contextlib.closing(sqlite3.connect(former)) as connection, connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('receiver_0001')")
+    before = former.read_bytes()
+    assert "of another release" in await complaint(former)
+    assert former.read_bytes() == before
+
+
+async def test_tail_says_what_is_refused_for_good_and_asks_again_for_the_rest(environment: Mapping[str, str]) -> None:
+    statuses = [200, 503, 503, 421]
+
+    async def page(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/api/notices":
+            return web.json_response({"notices": []})
+        return web.Response(status=statuses.pop(0), content_type="text/event-stream")
+
+    runner = web.ServerRunner(web.Server(page))
+    await runner.setup()
+    bound = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, bound).start()
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    try:
+        async with process(*OVERFLOWD, "tail", "--url", url, environment=environment) as begun:
+            async with asyncio.timeout(DEADLINE):
+                printed, said = await begun.communicate()
+            assert (printed, begun.returncode) == (b"", 1)
+    finally:
+        await runner.cleanup()
+    lines = said.decode().splitlines()
+    assert [line.partition(url)[2].split(";")[0].split(":")[0].strip() for line in lines[:2]] == [
+        "has ended its events",
+        "answers 503",
+    ]
+    assert "answers 421" in lines[2]
+    assert "--page-names" in lines[2]
+    assert len(lines) == 3, "not a line for each time"
 
 
 def test_settings_are_of_flags_environment_and_file_in_this_order(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 
-from jfe_cni.errors import AgentError, JfeError, RequestError
+from jfe_cni.errors import AgentError
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 
 # Seconds between two looks into a store, and before a receiver that has gone is asked again.
 _PAUSE = 1.0
+# Of HTTP. Those that pass are Request Timeout and Too Many Requests (RFC 9110, section 15.5.9; RFC 6585, section 4).
+_OK, _MISDIRECTED, _PASSING = 200, 421, frozenset({408, 429})
 _STORE = ReceiverSettings.store
 
 
@@ -46,11 +48,11 @@ async def _tail(notices: AsyncIterator[dict[str, Any]]) -> None:
 
 
 async def _of_store(url: str, lines: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
-    """Raises RequestError, StoreError."""
-    from jfe_cni.overflowd.receiver.store import open_store
+    """Changes nothing of it. Raises RequestError, StoreError."""
+    from jfe_cni.overflowd.receiver.reading import open_reader
     from jfe_cni.overflowd.receiver.views import notice_view
 
-    store = await open_store(url)
+    store = await open_reader(url)
     try:
         newest = list(reversed(await store.newest(max(lines, 1))))
         after = newest[-1].number if newest else 0
@@ -66,12 +68,13 @@ async def _of_store(url: str, lines: int, follow: bool) -> AsyncIterator[dict[st
 
 
 async def _of_receiver(url: str, lines: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
-    """Raises RequestError, AgentError."""
+    """Raises AgentError."""
     import httpx
 
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=httpx.Timeout(10.0, read=60.0)) as client:
         try:
             answer = await client.get("/api/notices", params={"most": max(lines, 1)})
+            _check(url, answer.status_code)
             answer.raise_for_status()
             newest = list(reversed(answer.json()["notices"]))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
@@ -79,20 +82,35 @@ async def _of_receiver(url: str, lines: int, follow: bool) -> AsyncIterator[dict
         after = newest[-1]["number"] if newest else 0
         for each in newest[-lines:] if lines else ():
             yield each
+        said = ""
         while follow:
+            why = "has ended its events"
             try:
-                async for each in _events(client, after):
-                    yield each
-                    after = each["number"]
-            except (httpx.HTTPError, JfeError):
-                # It is being started anew, perhaps.
-                await asyncio.sleep(_PAUSE)
+                async with client.stream("GET", "/events", params={"after": after}) as answer:
+                    _check(url, answer.status_code)
+                    if answer.status_code == _OK:
+                        async for each in _events(answer):
+                            yield each
+                            after, said = each["number"], ""
+                    else:
+                        why = f"answers {answer.status_code}"
+            except httpx.HTTPError as error:
+                why = f"has gone ({type(error).__name__})"
+            # It is being started anew, perhaps. Once is enough, until it is there again.
+            if said != why:
+                click.echo(f"overflowd: the receiver at {url} {why}; it is asked again", err=True)
+                said = why
+            await asyncio.sleep(_PAUSE)
 
 
-async def _events(client: Any, after: int) -> AsyncIterator[dict[str, Any]]:
-    async with client.stream("GET", "/events", params={"after": after}) as answer:
-        if answer.status_code != 200:
-            raise RequestError(f"the receiver answers {answer.status_code}")
-        async for line in answer.aiter_lines():
-            if line.startswith("data: "):
-                yield json.loads(line.removeprefix("data: "))
+def _check(url: str, status: int) -> None:
+    """Raises AgentError: asked again, it would say the same."""
+    if 400 <= status < 500 and status not in _PASSING:
+        remedy = "give it by --page-names to `overflowd receive`" if status == _MISDIRECTED else "see its release"
+        raise AgentError(f"the receiver at {url} answers {status}", remedy)
+
+
+async def _events(answer: Any) -> AsyncIterator[dict[str, Any]]:
+    async for line in answer.aiter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
