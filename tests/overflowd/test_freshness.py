@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+import ssl
+import tempfile
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jfe_cni.overflowd.delivery.destinations import Policy
+from jfe_cni.overflowd.notices.keys import new_key
 from jfe_cni.overflowd.notices.notice import End, Notice
+from jfe_cni.overflowd.notices.signing import sign
+from jfe_cni.overflowd.receiver.believed import Believed
+from jfe_cni.overflowd.receiver.challenges import Challenges
 from jfe_cni.overflowd.receiver.freshness import AHEAD, OLDEST, Freshness, Stale
+from jfe_cni.overflowd.receiver.intake import Intake, Origin, Scope, Taken
+from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher
+from jfe_cni.overflowd.receiver.limits import Limit, Sources
+from jfe_cni.overflowd.receiver.observed import Metrics
+from jfe_cni.overflowd.receiver.reception import Reception
+from jfe_cni.overflowd.receiver.store import open_store
 from tests.overflowd.test_notices import NOTICE
 
 NOW = NOTICE.made
 HOUR = 3_600_000_000
+KEY = new_key()
+HERE = Origin(ip_address("198.51.100.77"), 4_000, proven=True)
 
 
 def made(at: int, nonce: str = "0123456789abcdef") -> Notice:
@@ -35,27 +52,83 @@ def test_a_clock_that_is_an_hour_off_is_no_reason_to_hear_nothing() -> None:
     assert seen.take(made(NOW - OLDEST), NOW) is Stale.TOO_OLD
 
 
-def test_where_another_remembers_what_is_late_is_taken() -> None:
-    for backed, expected in ((False, Stale.TOO_OLD), (True, None)):
-        seen = Freshness(most=2, backed=backed)
-        for number in range(4):
-            assert seen.take(made(NOW + number, f"nonce-{number:010}"), NOW) is None
-        assert seen.take(made(NOW - HOUR, "it-was-sent-again"), NOW) is expected
+def test_no_more_is_remembered_than_may_be_and_what_is_late_is_taken() -> None:
+    """What is forgotten here, the store knows."""
+    seen = Freshness(most=2)
+    for number in range(4):
+        assert seen.take(made(NOW + number, f"nonce-{number:010}"), NOW) is None
+    assert len(seen) == 2
+    assert seen.take(made(NOW - HOUR, "it-was-sent-again"), NOW) is None
+    assert seen.take(made(NOW, "nonce-0000000000"), NOW) is None
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 40), st.integers(-30 * HOUR, 3 * HOUR), st.integers(0, 5 * HOUR)), max_size=60),
-    st.integers(1, 6),
+def test_what_the_store_has_no_more_is_no_news_nor_is_what_is_older() -> None:
+    seen = Freshness(forgotten=NOW)
+    assert seen.take(made(NOW), NOW) is Stale.TOO_OLD
+    assert seen.take(made(NOW + 1), NOW) is None
+
+
+@dataclass(frozen=True)
+class Step:
+    """`nonce`: of what is said. `pruned`: to so many notices, before. `later`: how much, than the former."""
+
+    nonce: int
+    offset: int
+    later: int
+    pruned: int | None
+    restarted: bool
+
+
+steps = st.builds(
+    Step,
+    nonce=st.integers(0, 20),
+    offset=st.integers(-30 * HOUR, 3 * HOUR),
+    later=st.sampled_from([0, 0, HOUR // 60, 5 * HOUR]),
+    pruned=st.sampled_from([None, None, None, 0, 1, 4]),
+    restarted=st.sampled_from([False, False, False, True]),
 )
-def test_nothing_is_taken_twice_however_little_is_remembered(told: list[tuple[int, int, int]], most: int) -> None:
-    """Each nonce has one time of making, as it was signed; they come in any order, and again."""
-    seen, now = Freshness(most), NOW
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(steps, max_size=40), st.integers(1, 4))
+def test_nothing_is_taken_twice_however_little_is_remembered_and_kept(told: list[Step], remembered: int) -> None:
+    """By a receiver's memory and its store together. Each nonce has one time of making, as it was signed; they come in
+    any order, and again; memory overflows, retention takes from the store, and it starts anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(_told(told, remembered, f"sqlite:///{folder}/received.db"))
+
+
+async def _told(told: list[Step], remembered: int, url: str) -> None:
+    store, now, pruned = await open_store(url), NOW, False
+    await store.pin("carrier.example", {KEY.thumbprint(): KEY}, NOW)
+    taken: set[int] = set()
     first_made: dict[int, int] = {}
-    taken: list[int] = []
-    for nonce, offset, later in told:
-        now += later
-        at = first_made.setdefault(nonce, now + offset)
-        if seen.take(made(at, f"nonce-{nonce:010}"), now) is None:
-            taken.append(nonce)
-        assert len(seen) <= most
-    assert len(taken) == len(set(taken))
+
+    async def begun() -> Reception:
+        believed = Believed(remembered=remembered)
+        await believed.load(store)
+        intake = Intake(believed.keys, believed.freshness, Challenges(bytes(32)), Scope(), {})
+        fetcher = KeyFetcher(Policy(), lambda: 0, ssl.create_default_context())
+        free = Sources(Limit(1_000, 1), Limit(1_000, 1))
+        return Reception(intake, believed, fetcher, store, free, free, Metrics(), lambda: now, lambda: 0, lambda: None)
+
+    try:
+        reception = await begun()
+        for step in told:
+            now += step.later
+            if step.pruned is not None:
+                pruned = await store.prune(now, 30 * 24 * HOUR, step.pruned) > 0 or pruned
+            if step.restarted:
+                reception = await begun()
+            new = step.nonce not in first_made
+            at = first_made.setdefault(step.nonce, now + step.offset)
+            signed = sign(made(at, f"nonce-{step.nonce:010}"), KEY).encode()
+            decision = (await reception.take(signed, HERE)).decision
+            if isinstance(decision, Taken):
+                assert step.nonce not in taken
+                taken.add(step.nonce)
+            elif new and not pruned:
+                assert not now - OLDEST < at <= now + AHEAD, "nothing stands against it"
+        assert {each.notice.nonce for each in await store.since(0)} <= {f"nonce-{each:010}" for each in taken}
+    finally:
+        await store.close()

@@ -40,7 +40,7 @@ class Believed:
             del self.freshness[domain, name]
         for name in pins.keys() - former.keys():
             # The store knows them all.
-            self.freshness[domain, name] = Freshness(self._remembered, pins[name].forgotten, backed=True)
+            self.freshness[domain, name] = Freshness(self._remembered, pins[name].forgotten)
         self.keys[domain] = {name: pin.key for name, pin in pins.items()}
         self._used[domain] = max((pin.used for pin in pins.values()), default=0)
 

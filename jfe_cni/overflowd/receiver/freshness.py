@@ -28,18 +28,16 @@ class Stale(StrEnum):
 
 class Freshness:
     """Of one reporter, that is, of one key that is believed: who floods makes nobody deaf but for itself. Remembers
-    which notices came, by nonce and end, as long as they would be taken. `most`: of them; where there are more, none is
-    taken that is older than what had to be forgotten. `forgotten`: when the youngest of those was made, of an earlier
-    run. `backed`: what is forgotten for want of room is known elsewhere, and may be taken here."""
+    which notices came, by nonce and end, as long as they would be taken, and `most` of them: the store knows the
+    others, and keeps nothing twice. `forgotten`: when the youngest of those was made that the store has no more."""
 
-    def __init__(self, most: int = MOST_REMEMBERED, forgotten: Microseconds = 0, *, backed: bool = False) -> None:
+    def __init__(self, most: int = MOST_REMEMBERED, forgotten: Microseconds = 0) -> None:
         self._most = most
-        self._backed = backed
         self._seen: OrderedDict[tuple[str, str], Microseconds] = OrderedDict()
         self._forgotten = forgotten
 
     def take(self, notice: Notice, now: Microseconds) -> Stale | None:
-        """None: it is taken."""
+        """None: it is taken, unless the store knows better."""
         if notice.made > now + AHEAD:
             return Stale.FROM_THE_FUTURE
         if notice.made <= max(now - OLDEST, self._forgotten):
@@ -59,12 +57,9 @@ class Freshness:
         return len(self._seen)
 
     def _forget(self, now: Microseconds) -> None:
+        # In the order in which they came.
         while self._seen:
             oldest, made = next(iter(self._seen.items()))
             if len(self._seen) <= self._most and made > now - OLDEST:
                 return
             del self._seen[oldest]
-            # They are in the order in which they came. What is forgotten for its age is refused for it; what is
-            # forgotten for want of room must be remembered as a time.
-            if made > now - OLDEST and not self._backed:
-                self._forgotten = max(self._forgotten, made)
