@@ -201,7 +201,7 @@ class _Hook:
         self._of_one = Buckets[str](MOST_OF_ONE)
 
     def put(self, subject: _Subject) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if subject.announcement.name not in self._waiting and len(self._waiting) >= MOST_WAITING:
             for name in expendable({name: each.networks for name, each in self._waiting.items()}, 1):
                 self._drop(name, Told.NO_ROOM)
         self._waiting[subject.announcement.name] = subject

@@ -1,0 +1,204 @@
+"""Whom the receiver tells of what, once, and that who invents floods takes nobody's place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from jfe_cni.overflowd.notices.keys import KeyRing, new_key
+from jfe_cni.overflowd.receiver import webhooks
+from jfe_cni.overflowd.receiver.aggregation import MOST_FLOODS, Flood, Floods
+from jfe_cni.overflowd.receiver.kept import Announcement, Change
+from jfe_cni.overflowd.receiver.observed import Metrics
+from jfe_cni.overflowd.receiver.store import Store, open_store
+from jfe_cni.overflowd.receiver.webhooks import LEASE, MOST_OF_ONE, MOST_TOLD, Webhooks
+from tests.overflowd.attack import Time
+from tests.overflowd.receiving import Authority, Publisher, laboratory, post, started, until
+from tests.overflowd.test_notices import NOTICE
+
+NOW = time.time_ns() // 1_000
+SECRET = b"0123456789abcdef"
+
+
+@dataclass
+class Hook:
+    """What came, and, `open` or not, whether it is answered."""
+
+    url: str = ""
+    came: list[dict[str, Any]] = field(default_factory=list)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.json()
+        self.asked += 1
+        await self.open.wait()
+        self.came.append(body)
+        return web.Response()
+
+    @property
+    def targets(self) -> Counter[str]:
+        return Counter(each.get("target") or each["domain"] for each in self.came)
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Hook]:
+    found = Hook()
+    found.open.set()
+    runner = web.ServerRunner(web.Server(found.serve), shutdown_timeout=0)
+    await runner.setup()
+    try:
+        bound = socket.create_server(("127.0.0.1", 0))
+        found.url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        await web.SockSite(runner, bound).start()
+        yield found
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await open_store(f"sqlite:///{tmp_path}/received.db")
+    yield opened
+    await opened.close()
+
+
+@dataclass
+class Replica:
+    """`clock`: as it is set; `running`: as it goes."""
+
+    hooks: Webhooks
+    metrics: Metrics
+    clock: Time
+    running: Time
+
+    def outcome(self, name: str) -> float:
+        wanted = f'overflowd_receiver_webhooks_total{{outcome="{name}"}} '
+        lines = self.metrics.text().decode().splitlines()
+        return sum(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
+
+
+@contextlib.asynccontextmanager
+async def replica(store: Store, hook: Hook) -> AsyncIterator[Replica]:
+    metrics, clock, running = Metrics(), Time(NOW), Time(0)
+    hooks = Webhooks((hook.url,), SECRET, store, metrics, clock, running, (0.01,))
+    task = asyncio.create_task(hooks.run())
+    try:
+        yield Replica(hooks, metrics, clock, running)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def flood(number: int, *domains: str) -> Flood:
+    target = ip_address(0x0A000000 + number)
+    floods = Floods()
+    for domain in domains:
+        floods.take(NOW, domain, replace(NOTICE, flow=replace(NOTICE.flow, destination=target)))
+    (found,) = floods
+    return found
+
+
+async def test_what_there_is_too_much_of_is_told_later_and_what_was_told_costs_nothing(
+    store: Store, hook: Hook
+) -> None:
+    several = [flood(number, "a.example") for number in range(MOST_OF_ONE.count + 5)]
+    async with replica(store, hook) as first:
+        for each in several:
+            first.hooks.tell(each)
+        await until(lambda: _is(first.outcome("too-many") == 5))
+        assert len(hook.came) == MOST_OF_ONE.count
+        first.running.now += MOST_OF_ONE.window // MOST_OF_ONE.count * 2
+        first.hooks.tell(flood(1_000, "b.example"))
+        await until(lambda: _is(first.outcome("told") == MOST_OF_ONE.count + 3))
+    # Another start: what was told in the former one takes no place of what was not.
+    async with replica(store, hook) as second:
+        for each in several:
+            second.hooks.tell(each)
+        await until(lambda: _is(second.outcome("told") == 3))
+        assert second.outcome("too-many") == 0
+    assert hook.targets == Counter({each.name.target: 1 for each in (*several, flood(1_000, "b.example"))})
+
+
+async def test_one_domain_with_many_names_does_not_silence_the_others(store: Store, hook: Hook) -> None:
+    hook.open.clear()
+    async with replica(store, hook) as one:
+        for number in range(2 * MOST_FLOODS):
+            one.hooks.tell(flood(number, f"n{number}.evil.example", f"m{number}.evil.example"))
+        real = [flood(2_000, "evil.example", "a.example"), flood(2_001, "b.example")]
+        for each in real:
+            one.hooks.tell(each)
+        hook.open.set()
+        await until(lambda: _is(one.outcome("told") == MOST_OF_ONE.count + 2))
+        await until(lambda: _is(one.outcome("too-many") > 0))
+    told = [each["target"] for each in hook.came]
+    assert {each.name.target for each in real} <= set(told)
+    assert told.index(real[0].name.target) <= 1, "told of by two, it is told before all that wait"
+    assert MOST_OF_ONE.count * 2 <= MOST_TOLD.count
+
+
+async def test_what_a_replica_was_stopped_in_is_told_by_the_next(store: Store, hook: Hook) -> None:
+    hook.open.clear()
+    async with replica(store, hook) as stopped:
+        stopped.hooks.tell(flood(1, "a.example"))
+        await until(lambda: _is(hook.asked == 1))
+    hook.open.set()
+    async with replica(store, hook) as next_one:
+        next_one.hooks.tell(flood(1, "a.example"))
+        await until(lambda: _is(next_one.outcome("told") == 1))
+
+
+async def test_what_a_replica_was_killed_in_is_told_when_its_claim_is_over(store: Store, hook: Hook) -> None:
+    one = flood(1, "a.example")
+    claimed = Announcement(f"flood {one.name}", one.since, one.last)
+    assert await store.claim(hashlib.sha256(hook.url.encode()).hexdigest(), claimed, NOW, NOW + LEASE)
+    async with replica(store, hook) as other:
+        other.hooks.tell(one)
+        other.hooks.tell_of_change(Change("changed.example", ("key",), NOW))
+        await until(lambda: _is(other.outcome("told") == 1))
+        assert hook.targets == {"changed.example": 1}
+        other.clock.now += LEASE
+        await until(lambda: _is(other.outcome("told") == 2))
+    assert hook.targets == {"changed.example": 1, one.name.target: 1}
+
+
+def test_a_claim_lasts_for_longer_than_all_tries() -> None:
+    tries = sum(webhooks.BACKOFF) + webhooks.PATIENCE * (len(webhooks.BACKOFF) + 1)
+    assert tries * 1_000_000 < LEASE
+
+
+async def test_changed_keys_are_logged_and_told(
+    tmp_path: Path, trusted: Authority, publisher: Publisher, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    settings = laboratory(tmp_path, trusted, publisher, webhooks=(hook.url,), webhook_secret=secret)
+    async with started(settings) as receiver:
+        assert (await post(receiver.http, publisher.signed())).status_code == 200
+        former, publisher.ring = publisher.ring, KeyRing(new_key())
+        assert (await post(receiver.http, publisher.signed())).status_code == 403
+        await until(lambda: _is(hook.targets[publisher.domain] == 1))
+    (told,) = [each for each in hook.came if each["event"] == "changed-keys"]
+    assert told["keys"] == [publisher.ring.signing.thumbprint()]
+    warnings = [each.getMessage() for each in caplog.records if "--repin" in each.getMessage()]
+    assert len(warnings) == 1
+    assert f"{publisher.domain} publishes none" in warnings[0]
+    assert json.dumps(told).count(former.signing.thumbprint()) == 0
+
+
+async def _is(true: bool) -> bool:
+    return true
