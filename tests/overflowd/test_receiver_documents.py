@@ -8,6 +8,7 @@ from jfe_cni.overflowd.receiver import key_fetching, webhooks
 from jfe_cni.overflowd.receiver.aggregation import MANY, QUIET
 from jfe_cni.overflowd.receiver.freshness import AHEAD, OLDEST
 from jfe_cni.overflowd.receiver.key_fetching import NEGATIVE
+from jfe_cni.overflowd.receiver.pins import MOST_OF_ONE, MOST_REPORTERS
 from jfe_cni.overflowd.receiver.reception import INTRODUCTIONS
 from jfe_cni.overflowd.receiver.settings import SETTINGS
 
@@ -31,8 +32,12 @@ def test_the_figures_are_those_of_the_program() -> None:
         f"has {INTRODUCTIONS.count} keys fetched in a day",
         f"until {QUIET // MINUTE} minutes without a notice",
         f"or of {_word(MANY)} notices",
-        f"tried {_word(len(webhooks.BACKOFF) + 1)} times within {sum(webhooks.BACKOFF):.0f} s",
+        f"tried {_word(len(webhooks.BACKOFF) + 1)} times within "
+        f"{sum(webhooks.BACKOFF) + webhooks.PATIENCE * (len(webhooks.BACKOFF) + 1):.0f} s",
         f"told of {webhooks.MOST_TOLD.count} floods an hour",
+        f"{webhooks.MOST_OF_ONE.count} of those that one domain alone tells of",
+        f"{MOST_REPORTERS:,} reporters",
+        f"{MOST_OF_ONE} names below one domain",
     ):
         assert figure in said, figure
     assert (OLDEST, AHEAD) == (24 * 60 * MINUTE, 2 * 60 * MINUTE), "a day, two hours"

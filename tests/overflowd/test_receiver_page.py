@@ -158,7 +158,7 @@ async def test_by_a_strangers_name_it_is_not_shown(
     )
     assert [await asked(receiver.page, name) for name in names] == [421] * 4 + [200] * 3
     elsewhere = laboratory(
-        tmp_path, trusted, publisher, page_names=("ours.example",), store=f"sqlite:///{tmp_path}/another.db"
+        tmp_path, trusted, publisher, page_names=("Ours.Example",), store=f"sqlite:///{tmp_path}/another.db"
     )
     async with started(elsewhere) as named:
         assert await asked(named.page, "ours.example:8761") == 200

@@ -10,7 +10,18 @@ from joserfc.jwk import ECKey, OKPKey
 
 from jfe_cni.overflowd.notices import sealing
 from jfe_cni.overflowd.notices.keys import PUBLISHED, KeyRing, new_key
-from jfe_cni.overflowd.receiver.pins import MOST_KEYS, Keys, Pinning, Publisher, pinning, publisher, read_published
+from jfe_cni.overflowd.receiver.domains import registrable
+from jfe_cni.overflowd.receiver.pins import (
+    MOST_KEYS,
+    MOST_OF_ONE,
+    Keys,
+    Pinning,
+    Publisher,
+    crowded_out,
+    pinning,
+    publisher,
+    read_published,
+)
 
 
 def test_keys_are_published_at_the_well_known_place_of_a_domain() -> None:
@@ -94,3 +105,29 @@ def test_what_is_no_set_of_our_keys_has_none() -> None:
 
 def _keys(key: OKPKey) -> Keys:
     return {key.thumbprint(): key}
+
+
+def test_there_is_room_for_another_whoever_has_many_names() -> None:
+    wildcard = {f"n{number}.evil.example": 1_000 + number for number in range(MOST_OF_ONE)}
+    assert crowded_out("n16.evil.example", wildcard | {"a.example": 1}) == {"n0.evil.example"}, "its own oldest"
+    assert crowded_out("n3.evil.example", wildcard) == frozenset(), "it is there"
+    assert crowded_out("b.example", wildcard | {"a.example": 1}, most=17) == {"n0.evil.example"}, "of who has most"
+    assert crowded_out("d.example", {"a.example": 5, "b.example": 3, "c.example": 4}, most=3) == {"b.example"}
+    assert crowded_out("d.example", {"a.example": 5, "b.example": 3, "c.example": 4}, most=2) == {
+        "b.example",
+        "c.example",
+    }
+
+
+def test_whose_a_name_is_is_told_by_the_domain_that_was_registered() -> None:
+    for domain, of in (
+        ("example.net", "example.net"),
+        ("a.b.example.net", "example.net"),
+        ("a.example.de", "example.de"),
+        ("a.example.co.uk", "example.co.uk"),
+        ("b.a.example.com.au", "example.com.au"),
+        ("co.uk", "co.uk"),
+        ("a.co.com", "co.com"),
+        ("a.b.abc.de", "abc.de"),
+    ):
+        assert registrable(domain) == of

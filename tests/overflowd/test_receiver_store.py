@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from jfe_cni.databases.engines import migrator
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.notices.keys import new_key
 from jfe_cni.overflowd.notices.notice import End, new_nonce
-from jfe_cni.overflowd.notices.signing import Refused, sign
+from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED, Refused, sign
 from jfe_cni.overflowd.receiver import schema
 from jfe_cni.overflowd.receiver.aggregation import QUIET
 from jfe_cni.overflowd.receiver.believed import Believed
@@ -33,6 +34,7 @@ from jfe_cni.overflowd.receiver.kept import Announcement, Pin
 from jfe_cni.overflowd.receiver.pinned import COARSELY
 from jfe_cni.overflowd.receiver.pins import MOST_OF_ONE, Pinning, Publisher
 from jfe_cni.overflowd.receiver.retention import excess
+from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.store import Store, open_store
 from jfe_cni.overflowd.receiver.tables import TABLES
 from tests.overflowd.test_notices import NOTICE
@@ -340,6 +342,24 @@ async def test_replicas_that_start_together_make_the_tables_once(url: str) -> No
     for each in await asyncio.gather(*(open_store(url) for _ in range(4))):
         await each.ready()
         await each.close()
+
+
+async def test_a_million_notices_take_no_more_disk_than_is_said(tmp_path: Path) -> None:
+    """The worst: what is signed is as long as may be, by members that are not known, and so are its names."""
+    many, path = 200, tmp_path / "received.db"
+    domain = ".".join(["a" * 61] * 4)
+    opened = await open_store(f"sqlite:///{path}")
+    try:
+        await opened.pin(domain, {KEY.thumbprint(): KEY}, NOW)
+        for number in range(many):
+            one = taken(nonce=f"{number:0>256}")
+            padded = one.signed + b"x" * (LARGEST_SIGNED - len(one.signed))
+            assert await opened.put(replace(one, signed=padded, publisher=Publisher(domain)), NOW) is None
+    finally:
+        await opened.close()
+    reason = next(each.metadata["reason"] for each in fields(ReceiverSettings) if each.name == "most")
+    said = float(re.search(r"([\d.]+) GB at the worst", reason).group(1))  # type: ignore[union-attr]
+    assert path.stat().st_size / many * ReceiverSettings.most <= said * 1e9
 
 
 async def test_sqlites_file_is_its_owners_alone(tmp_path: Path) -> None:

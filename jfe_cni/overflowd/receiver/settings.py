@@ -23,7 +23,10 @@ class ReceiverSettings:
     )
     keys: Path = field(
         default=Path("/var/lib/overflowd/receiver-keys.json"),
-        metadata=about("The receiver's own keys, made where there are none", reason="beside the store"),
+        metadata=about(
+            "The receiver's own keys, made where there are none; the same files for all replicas",
+            reason="beside the store",
+        ),
     )
     udp: str = field(
         default="[::]:65535",
@@ -46,12 +49,15 @@ class ReceiverSettings:
     tls_key: Path | None = field(default=None, metadata=about("PEM file of the certificate's key", reason="as above"))
     proxies: tuple[str, ...] = field(
         default=(),
-        metadata=about("Addresses whose X-Forwarded-For is believed", reason="none: anybody can write it"),
+        metadata=about(
+            "Addresses whose X-Forwarded-For is believed",
+            reason="none: anybody can write it; a web server before it is one",
+        ),
     )
     page: str = field(
         default="127.0.0.1:8761",
         metadata=about(
-            "ADDRESS:PORT of the web page, /api, /events, /metrics and health; empty: none",
+            "ADDRESS:PORT of the web page, /api, /events, /metrics and health; empty: none of these",
             reason="who is attacked is nobody else's business; there is no login",
         ),
     )
@@ -64,7 +70,9 @@ class ReceiverSettings:
     )
     own: tuple[str, ...] = field(
         default=(),
-        metadata=about("Networks that notices are taken for", reason="any: whatever is sent here"),
+        metadata=about(
+            "Networks that notices are taken for", reason="any, which is said at the start: to be given in earnest"
+        ),
     )
     opt_out: bool = field(
         default=False,
@@ -72,7 +80,8 @@ class ReceiverSettings:
     )
     age: float = field(default=30.0, metadata=about("How long notices are kept", unit="days", reason="a month"))
     most: int = field(
-        default=1_000_000, metadata=about("How many are kept", unit="notices", reason="about 1.5 GB of SQLite")
+        default=1_000_000,
+        metadata=about("How many are kept", unit="notices", reason="about 1.5 GB of SQLite, 17 GB at the worst"),
     )
     source_notices: int = field(
         default=600,

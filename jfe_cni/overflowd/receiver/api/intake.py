@@ -37,8 +37,13 @@ EACH = 32
 def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics, complaints: Complaints) -> ASGIApp:
     """The answer to what is taken is the message that UDP would have: `overflowd1 taken DIGEST`."""
     app = new_application(complaints)
+    warned = False
 
     def admits(scope: Scope, address: Address) -> Problem | None:
+        nonlocal warned
+        if not warned and _is_of_proxy(scope, address):
+            warned = True
+            complaints.complain(f"{address} says whom it asks for, and is not believed: see --proxies")
         if (scope["method"], scope["path"]) != ("POST", NOTICES) or reception.admits(_origin(address)):
             return None
         return problems.not_taken(Untaken.TOO_MANY)
@@ -69,6 +74,13 @@ def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics, co
         return JSONResponse(keys.published(int(time.time())), media_type=_JWK_SET)
 
     return Boundary(app, LARGEST_MESSAGE, NOSNIFF, each=EACH, admits=admits)
+
+
+def _is_of_proxy(scope: Scope, address: Address) -> bool:
+    """One that is not listed: of those that are, uvicorn has put another address in its place, with port 0. From the
+    Internet, anybody may write that field."""
+    named = any(name == b"x-forwarded-for" for name, _ in scope["headers"])
+    return named and address.is_private and scope["client"][1] != 0
 
 
 def _origin(address: Address) -> Origin:
