@@ -37,7 +37,7 @@ def laboratory(stage: Stage, tmp_path: Path) -> Iterator[Laboratory]:
 
 
 def told(place: Place, of: str, to: str) -> list[dict[str, Any]]:
-    found = shown(place.namespace, "/api/notices?limit=500")["notices"]
+    found = shown(place.namespace, "/api/notices?most=500")["notices"]
     ends = [(each["notice"]["flow"]["source"], each["notice"]["flow"]["destination"]) for each in found]
     return [each["notice"] for each, both in zip(found, ends, strict=True) if both == (of, to)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import urllib.request
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from jfe_cni.overflowd.notices.keys import PUBLISHED
 from tests.overflowd.receiving import authority
 from tests.stage.deadline import eventually
 from tests.stage.namespace import ExistingNamespace
@@ -98,7 +100,31 @@ class Laboratory:
         )
         command = ["nginx", "-c", str(configuration), "-e", str(folder / "nginx-error.log")]
         process = self.started(space, f"nginx-{name}.log", *command)
+
+        def published() -> bool:
+            context = ssl.create_default_context(cafile=str(self._authority.roots))
+            # It is asked by its address: names are known to those who take notices in.
+            context.check_hostname = False
+            with urllib.request.urlopen(f"https://{address}{PUBLISHED}", context=context, timeout=20) as answer:
+                return bool(json.loads(answer.read())["keys"])
+
         eventually(lambda: space.listening(443), f"{name} publishes its keys", otherwise=process.output)
+        # Once, so that it has all that it needs by the time a receiver asks, whose patience is short.
+        assert space.inside(published)
+
+
+def all_ended(space: ExistingNamespace) -> bool:
+    """Whether the reporter there has ended all copies that it has put into its outbox: told, or accounted for."""
+
+    def get() -> str:
+        with urllib.request.urlopen(f"http://{_LISTEN}/metrics", timeout=20) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    counts = [line.rpartition(" ") for line in space.inside(get).splitlines() if not line.startswith("#")]
+    put = sum(float(count) for name, _, count in counts if name == "overflowd_copies_put_total")
+    ended = sum(float(count) for name, _, count in counts if name.startswith("overflowd_copies_total{"))
+    return ended == put > 0
 
 
 def shown(space: ExistingNamespace, path: str) -> Any:

@@ -21,7 +21,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from tests.overflowd.laboratory import Laboratory, shown
+from tests.overflowd.laboratory import Laboratory, all_ended, shown
 from tests.stage.namespace import NetworkNamespace, ip
 
 _NETFLOW = 2055
@@ -140,6 +140,9 @@ class Networks:
 
     def shown(self, end: str, path: str) -> Any:
         return shown(self.namespaces[end], path)
+
+    def all_ended(self, carrier: str) -> bool:
+        return all_ended(self.namespaces[carrier])
 
     def flood(self, end: str, destination: str, packets: int, source: str | None = None) -> None:
         """UDP to a port that nobody has, from one that is: raw, so that the source may be anybody's."""
