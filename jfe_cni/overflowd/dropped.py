@@ -20,8 +20,15 @@ class Dropped(StrEnum):
     UNKNOWN_VERSION = "unknown-version"
     MALFORMED = "malformed"
     TOO_MANY_EXPORTERS = "too-many-exporters"
+    """What was forgotten of one, for there were too many; it is heard on."""
+
     TOO_MANY_TEMPLATES = "too-many-templates"
+    """One was forgotten for another, or was not taken."""
+
     UNFIT_TEMPLATE = "unfit-template"
+    NO_ADDRESSES = "no-addresses"
+    """Data whose template has neither a source nor a destination."""
+
     NO_TEMPLATE = "no-template"
     """Data whose template had not come by the time that they were given up."""
 

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from jfe_cni.overflowd.decoders import Batch, Decoder, Limits
+from jfe_cni.overflowd.decoders.domains import PIECE
 from jfe_cni.overflowd.dropped import Dropped
 from tests.overflowd.exports import (
     FLOW_FIELDS,
@@ -144,12 +145,12 @@ def test_times_in_all_their_forms() -> None:
         (156, ntp),
         (158, struct.pack(">I", 5_000_000)),
     ):
-        message = ipfix(ipfix_template(256, [Spec(number, len(value))]), a_set(256, value))
+        message = ipfix(ipfix_template(256, [Spec(8, 4), Spec(number, len(value))]), a_set(256, bytes(4) + value))
         assert int(only(decoded(Decoder(), message)).flows[0]["first"]) == at, number
     initialised = struct.pack(">QI", (NOW - 100) * 1_000, 95_000)
-    message = ipfix(ipfix_template(256, [Spec(160, 8), Spec(22, 4)]), a_set(256, initialised))
+    message = ipfix(ipfix_template(256, [Spec(8, 4), Spec(160, 8), Spec(22, 4)]), a_set(256, bytes(4) + initialised))
     assert int(only(decoded(Decoder(), message)).flows[0]["first"]) == at
-    message = v9(v9_template(256, [Spec(22, 4)]), a_set(256, struct.pack(">I", UPTIME - 5_000)))
+    message = v9(v9_template(256, [Spec(8, 4), Spec(22, 4)]), a_set(256, struct.pack(">4xI", UPTIME - 5_000)))
     assert int(only(decoded(Decoder(), message)).flows[0]["first"]) == at
 
 
@@ -171,17 +172,64 @@ def test_so_many_packets_and_then_so_many_not() -> None:
     assert list(batch.flows["sampling"]) == [1000], "of the one sampler there is"
 
 
+def test_data_of_a_template_without_addresses_make_no_rows() -> None:
+    decoder = Decoder()
+    assert decoded(decoder, ipfix(ipfix_template(256, [Spec(4, 1)]), a_set(256, bytes(1_000)))) == []
+    assert decoder.drops == {Dropped.NO_ADDRESSES: 1}
+
+
+def test_a_batch_has_so_many_records_and_those_of_one_datagram() -> None:
+    decoder = Decoder(Limits(records=100))
+    shortest = ipfix(ipfix_template(256, [Spec(8, 4)]), a_set(256, bytes(4 * 60)))
+    payloads = [shortest] * 5 + [v5(*[v5_record("198.51.100.1", "203.0.113.9")] * 30)] * 5
+    counts = [len(each.flows) for each in decoder.batches([datagram(each) for each in payloads])]
+    assert sum(counts) == 5 * 60 + 5 * 30
+    assert max(counts) <= 120
+
+
 def test_what_exporters_may_make_us_remember_is_bounded() -> None:
-    decoder = Decoder(Limits(domains=2, templates=3, waiting=100, waiting_of_one=60))
+    decoder = Decoder(Limits(domains=2, templates=3, waiting=2 * (40 + PIECE), waiting_of_one=40 + PIECE))
     for number in range(256, 262):
         decoded(decoder, ipfix(ipfix_template(number, FLOW_FIELDS), domain=1))
-    assert decoder.drops[Dropped.TOO_MANY_TEMPLATES] == 3
+    assert decoder.drops == {Dropped.TOO_MANY_TEMPLATES: 3}
+    # Those that were told last are known.
+    assert len(decoded(decoder, *(ipfix(a_set(number, RECORD), domain=1) for number in range(259, 262)))) == 3
     for domain in (2, 3, 4):
         decoded(decoder, ipfix(a_set(300, bytes(40)), domain=domain))
-    assert decoder.drops[Dropped.TOO_MANY_EXPORTERS] == 2
-    assert Dropped.NO_TEMPLATE not in decoder.drops
-    decoded(decoder, ipfix(a_set(300, bytes(40)), domain=2))
-    assert decoder.drops[Dropped.NO_TEMPLATE] == 1, "more than one domain may keep"
+    assert decoder.drops == {
+        Dropped.TOO_MANY_TEMPLATES: 3,
+        Dropped.TOO_MANY_EXPORTERS: 2,
+        # Of the domain that was forgotten.
+        Dropped.NO_TEMPLATE: 1,
+    }
+    decoded(decoder, ipfix(a_set(300, bytes(40)), domain=4))
+    assert decoder.drops[Dropped.NO_TEMPLATE] == 2, "more than one domain may keep"
+
+
+def test_a_template_that_is_told_again_stays_and_the_one_told_longest_ago_gives_way() -> None:
+    decoder = Decoder(Limits(templates=2))
+    for number in (256, 257, 256, 258):
+        decoded(decoder, ipfix(ipfix_template(number, FLOW_FIELDS)))
+    assert [len(decoded(decoder, ipfix(a_set(number, RECORD)))) for number in (256, 257, 258)] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("later", [1_801, -1_801], ids=["half an hour later", "the clock was set back"])
+def test_data_that_have_waited_for_half_an_hour_are_given_up(later: int) -> None:
+    decoder = Decoder()
+    decoder.decode([datagram(ipfix(a_set(256, RECORD), a_set(257, RECORD)), at=NOW)])
+    late = NOW + later
+    assert decoder.decode([datagram(ipfix(ipfix_template(256, FLOW_FIELDS)), at=late)]) == []
+    assert decoder.drops == {Dropped.NO_TEMPLATE: 2}, "also those whose template does not come"
+
+
+def test_what_has_waited_in_vain_makes_room() -> None:
+    decoder = Decoder(Limits(waiting_of_one=1_000))
+    decoder.decode([datagram(ipfix(a_set(256, bytes(700))), at=NOW)])
+    decoder.decode([datagram(ipfix(a_set(257, RECORD * 10)), at=NOW + 1_700)])
+    assert decoder.drops == {Dropped.NO_TEMPLATE: 1}
+    decoder.decode([datagram(ipfix(a_set(257, RECORD * 10)), at=NOW + 1_900)])
+    (batch,) = decoder.decode([datagram(ipfix(ipfix_template(257, FLOW_FIELDS)), at=NOW + 2_000)])
+    assert len(batch.flows) == 10
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def _batches(capture: str) -> Iterator[tuple[Microseconds, Batch]]:
     """With the time of capture."""
     drops, decoder = Drops(), Decoder()
     for datagrams in _batched(captures.read(Path(capture), drops)):
-        for batch in decoder.decode(datagrams):
+        for batch in decoder.batches(datagrams):
             yield datagrams[-1].at, batch
     for reason, count in sorted((drops + decoder.drops).items()):
         print(f"overflowd: {count} not decoded: {reason}", file=sys.stderr)

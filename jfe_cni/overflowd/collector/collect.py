@@ -86,7 +86,7 @@ class Collecting:
         # One moment for all: they came within a fraction of a second.
         at = heard[-1].at
         notices: list[Notice] = []
-        for batch in self.decoder.decode(heard):
+        for batch in self.decoder.batches(heard):
             self.counts.flows[batch.format] += len(batch.flows)
             self.counts.packets += float(packets_behind(batch.flows["packets"], batch.flows["sampling"]).sum())
             notices += self.selector.notices(batch.flows, at, Observer(batch.agent, batch.domain))

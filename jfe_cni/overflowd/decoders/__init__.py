@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,13 +57,24 @@ class Decoder:
     def __init__(self, limits: Limits | None = None, tunnels: Tunnels | None = None) -> None:
         self.drops: Drops = Drops()
         self._tunnels = tunnels or Tunnels()
-        self._domains = Domains(limits or Limits(), self.drops)
+        limits = limits or Limits()
+        self._most_records = limits.records
+        self._gathered = 0
+        self._domains = Domains(limits, self.drops)
 
     def decode(self, datagrams: Sequence[Datagram]) -> list[Batch]:
-        """The flows of all of them. To be given many at once: what a batch costs, it costs once. Where a template comes
-        after its data, those are decoded when it comes."""
+        """All of `batches`."""
+        return list(self.batches(datagrams))
+
+    def batches(self, datagrams: Sequence[Datagram]) -> Iterator[Batch]:
+        """The flows of all of them, no more at once than `Limits.records` and what one datagram brings. To be given
+        many datagrams at once: what a batch costs, it costs once. Where a template comes after its data, those are
+        decoded when it comes."""
         groups: dict[tuple[object, ...], _Group] = {}
         sampled: dict[tuple[Address, Address, int], _Sampled] = {}
+        self._gathered = 0
+        if datagrams:
+            self._domains.sweep(datagrams[-1].at)
         for datagram in datagrams:
             version = int.from_bytes(datagram.payload[:2])
             if version in (9, 10):
@@ -74,12 +85,24 @@ class Decoder:
                 self._sflow(datagram, sampled)
             else:
                 self.drops[Dropped.UNKNOWN_VERSION] += 1
-        batches = [_decoded(group) for group in groups.values()]
-        for (exporter, agent, sub_agent), found in sampled.items():
+            if self._gathered >= self._most_records:
+                yield from self._flush(groups, sampled)
+        yield from self._flush(groups, sampled)
+
+    def _flush(
+        self, groups: dict[tuple[object, ...], _Group], sampled: dict[tuple[Address, Address, int], _Sampled]
+    ) -> Iterator[Batch]:
+        """What was gathered, which then is not any more."""
+        gathered, packets = list(groups.values()), list(sampled.items())
+        groups.clear()
+        sampled.clear()
+        self._gathered = 0
+        for group in gathered:
+            yield _decoded(group)
+        for (exporter, agent, sub_agent), found in packets:
             flows = samples.flows_of(found.packets, found.at, self.drops, self._tunnels)
             if len(flows):
-                batches.append(Batch(Format.SFLOW, exporter, agent, sub_agent, flows, None))
-        return batches
+                yield Batch(Format.SFLOW, exporter, agent, sub_agent, flows, None)
 
     def _netflow_v5(self, datagram: Datagram, groups: dict[tuple[object, ...], _Group]) -> None:
         header = netflow_v5.parse(datagram.payload)
@@ -92,6 +115,7 @@ class Decoder:
             template = netflow_v5.TEMPLATE
             group = groups[key] = _Group(Format.NETFLOW_V5, datagram.exporter, header.domain, None, template)
         group.add(header.records, header.exported, header.started, header.sampling)
+        self._gathered += len(header.records) // netflow_v5.TEMPLATE.shortest
 
     def _sets(self, datagram: Datagram, groups: dict[tuple[object, ...], _Group]) -> None:
         message = sets.parse(datagram.payload)
@@ -101,14 +125,14 @@ class Decoder:
         if message.cut_off:
             self.drops[Dropped.CUT_OFF] += 1
         domain = self._domains.of(datagram.exporter, message.version, message.domain)
-        if domain is None:
-            self.drops[Dropped.TOO_MANY_EXPORTERS] += 1
-            return
         of_format = Format.NETFLOW_V9 if message.version == 9 else Format.IPFIX
 
         def take(template: Template, data: sets.Data, exported: int, started: int) -> None:
             if template.scopes:
-                domain.sampling.learn(columns_of(template, [data.records]))
+                self._domains.learn_sampling(domain, columns_of(template, [data.records]))
+                return
+            if not template.has_addresses:
+                self.drops[Dropped.NO_ADDRESSES] += 1
                 return
             # By the template itself: while a batch is gathered, another may take its number.
             key = (datagram.exporter, message.version, message.domain, id(template))
@@ -116,19 +140,22 @@ class Decoder:
             if group is None:
                 group = groups[key] = _Group(of_format, datagram.exporter, message.domain, domain, template)
             group.add(data.records, exported, started)
+            self._gathered += len(data.records) // template.shortest
 
         try:
             for found in sets.sets_of(message):
                 match found:
                     case Template():
-                        for waited in self._domains.learn(domain, found):
+                        for waited in self._domains.learn(domain, found, datagram.at):
                             take(found, sets.Data(found.number, waited.records), waited.exported, waited.started)
                     case sets.Withdrawn(number):
                         self._domains.withdraw(domain, number)
                     case sets.Data(number):
                         template = domain.templates.known.get(number)
                         if template is None:
-                            self._domains.wait(domain, number, found.records, message.exported, message.started)
+                            self._domains.wait(
+                                domain, number, found.records, message.exported, message.started, datagram.at
+                            )
                         else:
                             take(template, found, message.exported, message.started)
         except sets.Malformed:
@@ -148,6 +175,7 @@ class Decoder:
             elif isinstance(found, Dropped):
                 self.drops[found] += 1
         gathered.at += [datagram.at] * (len(gathered.packets) - before)
+        self._gathered += len(gathered.packets) - before
 
 
 def _decoded(group: _Group) -> Batch:

@@ -1,46 +1,80 @@
-"""What is remembered of exporters, and how much of it: their addresses can be forged, so that all of it has a cap."""
+"""What is remembered of exporters, and how much of it: their addresses can be forged, so that all of it has a cap.
+
+Where a cap is reached the exporter that has most gives way first, and of its observation domains the one that has been
+silent longest: who forges one exporter takes from that one. Of exporters that have as much the longest silent gives
+way, so that one who forges very many exporters at once can still make the templates of others be waited for anew.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.decoders.sampling import Sampling
-from jfe_cni.overflowd.decoders.templates import Template, Templates
+from jfe_cni.overflowd.decoders.templates import Columns, Template, Templates
 from jfe_cni.overflowd.dropped import Dropped, Drops
 
 _ALL_TEMPLATES, _ALL_OPTIONS = 2, 3
+
+# So many fields take as much as a template takes beside its fields, as measured.
+_TEMPLATE = 6
+# Bytes that a piece of data takes beside its own, with the list and the entry of its template: 230, as measured.
+PIECE = 256
+
+# Longer than exporters take to send their templates again, as most are set: some minutes, half an hour at most.
+OLDEST: Microseconds = 1_800_000_000
+_SWEEP: Microseconds = 60_000_000
+# What gives way at once, of all: to look for it takes as long as to look at every domain.
+_PART = 8
 
 
 @dataclass(frozen=True)
 class Limits:
     """`domains`: observation domains of all exporters. `templates`: of each. `fields`: of all templates, each of which
-    takes about 200 bytes. `waiting`: bytes of data, of all domains,
-    that are kept until their templates come, and `waiting_of_one` of one domain: an exporter sends templates again
-    every few minutes."""
+    takes about 200 bytes, and is counted as six fields more; a sampler is counted as one. `waiting`: bytes of data, of
+    all domains, that are kept until their templates come, and `waiting_of_one` of one domain; each piece is counted
+    with what it takes beside. `records`: of a batch; what one datagram brings is decoded whole."""
 
     domains: int = 4_096
     templates: int = 256
     fields: int = 500_000
     waiting: int = 67_108_864
     waiting_of_one: int = 1_048_576
+    records: int = 131_072
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
+    """`at`: when it came, by the clock here."""
+
     records: bytes
     exported: int
     started: int
+    at: Microseconds
+
+    @property
+    def size(self) -> int:
+        return len(self.records) + PIECE
+
+    def is_too_old(self, at: Microseconds) -> bool:
+        """Also where the clock was set back since: then nobody knows."""
+        return abs(at - self.at) > OLDEST
 
 
-@dataclass
+@dataclass(eq=False)
 class Domain:
+    """`heard`: the higher, the later. `fields`: of all its templates and samplers, as they are counted."""
+
+    exporter: Address
     templates: Templates = field(default_factory=Templates)
     sampling: Sampling = field(default_factory=Sampling)
     waiting: dict[int, list[Waiting]] = field(default_factory=lambda: defaultdict(list))
     waiting_bytes: int = 0
+    heard: int = 0
+    fields: int = 0
 
 
 class Domains:
@@ -50,16 +84,22 @@ class Domains:
         self._domains: dict[tuple[Address, int, int], Domain] = {}
         self._waiting = 0
         self._fields = 0
+        self._heard = 0
+        self._swept: Microseconds = 0
 
-    def of(self, exporter: Address, version: int, number: int) -> Domain | None:
-        """None: there are too many."""
+    def of(self, exporter: Address, version: int, number: int) -> Domain:
         key = (exporter, version, number)
         domain = self._domains.get(key)
-        if domain is None and len(self._domains) < self._limits.domains:
-            domain = self._domains[key] = Domain()
+        if domain is None:
+            if len(self._domains) >= self._limits.domains:
+                goal = self._limits.domains - max(1, self._limits.domains // _PART)
+                self._give_way(lambda _: 1, len(self._domains) - goal, None)
+            domain = self._domains[key] = Domain(exporter)
+        self._heard += 1
+        domain.heard = self._heard
         return domain
 
-    def learn(self, domain: Domain, template: Template) -> Sequence[Waiting]:
+    def learn(self, domain: Domain, template: Template, at: Microseconds) -> Sequence[Waiting]:
         """The data that have waited for it."""
         known = domain.templates.known
         if not template.is_fit:
@@ -69,19 +109,28 @@ class Domains:
             return ()
         former = known.get(template.number)
         if former == template:
-            # Sent again, as every few minutes: what is compiled stays.
+            # Sent again, as every few minutes: what is compiled stays, and it is the last told.
+            known[template.number] = known.pop(template.number)
             return ()
         self.withdraw(domain, template.number)
-        if len(known) >= self._limits.templates or self._fields + len(template.fields) > self._limits.fields:
+        if _counted(template) > self._limits.fields:
             self._drops[Dropped.TOO_MANY_TEMPLATES] += 1
             return ()
+        if len(known) >= self._limits.templates:
+            self._withdraw_oldest(domain)
         known[template.number] = template
-        self._fields += len(template.fields)
+        self._add(domain, _counted(template))
         waited = domain.waiting.pop(template.number, [])
-        size = sum(len(each.records) for each in waited)
-        self._waiting -= size
-        domain.waiting_bytes -= size
-        return waited
+        self._account(domain, -sum(each.size for each in waited))
+        fresh = [each for each in waited if not each.is_too_old(at)]
+        if len(fresh) < len(waited):
+            self._drops[Dropped.NO_TEMPLATE] += len(waited) - len(fresh)
+        return fresh
+
+    def learn_sampling(self, domain: Domain, options: Columns) -> None:
+        before = len(domain.sampling.by_sampler)
+        domain.sampling.learn(options)
+        self._add(domain, len(domain.sampling.by_sampler) - before)
 
     def withdraw(self, domain: Domain, number: int) -> None:
         """`number`: of a template, or of a kind of them (RFC 7011, section 8.1)."""
@@ -90,15 +139,94 @@ class Domains:
             for each in [each for each, found in known.items() if bool(found.scopes) == (number == _ALL_OPTIONS)]:
                 self.withdraw(domain, each)
         elif number in known:
-            self._fields -= len(known.pop(number).fields)
+            self._add(domain, -_counted(known.pop(number)))
 
-    def wait(self, domain: Domain, number: int, records: bytes, exported: int, started: int) -> None:
+    def wait(self, domain: Domain, number: int, records: bytes, exported: int, started: int, at: Microseconds) -> None:
+        if not records:
+            return
+        waiting = Waiting(records, exported, started, at)
         if (
-            self._waiting + len(records) > self._limits.waiting
-            or domain.waiting_bytes + len(records) > self._limits.waiting_of_one
+            self._waiting + waiting.size > self._limits.waiting
+            or domain.waiting_bytes + waiting.size > self._limits.waiting_of_one
         ):
             self._drops[Dropped.NO_TEMPLATE] += 1
             return
-        self._waiting += len(records)
-        domain.waiting_bytes += len(records)
-        domain.waiting[number].append(Waiting(records, exported, started))
+        self._account(domain, waiting.size)
+        domain.waiting[number].append(waiting)
+
+    def sweep(self, at: Microseconds) -> None:
+        """Gives up what has waited too long; looks for it once a minute. `at`: now."""
+        if abs(at - self._swept) < _SWEEP:
+            return
+        self._swept = at
+        for domain in self._domains.values():
+            for number, waited in list(domain.waiting.items()):
+                old = [each for each in waited if each.is_too_old(at)]
+                if not old:
+                    continue
+                self._drops[Dropped.NO_TEMPLATE] += len(old)
+                self._account(domain, -sum(each.size for each in old))
+                domain.waiting[number] = [each for each in waited if not each.is_too_old(at)]
+                if not domain.waiting[number]:
+                    del domain.waiting[number]
+
+    def _account(self, domain: Domain, octets: int) -> None:
+        self._waiting += octets
+        domain.waiting_bytes += octets
+
+    def _add(self, domain: Domain, fields: int) -> None:
+        """Where there are too many, others give way."""
+        self._fields += fields
+        domain.fields += fields
+        if fields > 0 and self._fields > self._limits.fields:
+            goal = self._limits.fields - self._limits.fields // _PART
+            self._give_way(lambda each: each.fields, self._fields - goal, domain)
+
+    def _withdraw_oldest(self, domain: Domain) -> None:
+        """The template that was told longest ago."""
+        self._drops[Dropped.TOO_MANY_TEMPLATES] += 1
+        self.withdraw(domain, next(iter(domain.templates.known)))
+
+    def _give_way(self, weight: Callable[[Domain], int], excess: int, learning: Domain | None) -> None:
+        """Until it is less by `excess`. `learning`: it loses templates, but the last, and stays."""
+        domains: dict[Address, list[tuple[tuple[Address, int, int], Domain]]] = defaultdict(list)
+        for key, domain in sorted(self._domains.items(), key=lambda item: -item[1].heard):
+            if weight(domain):
+                domains[key[0]].append((key, domain))
+        weights = {exporter: sum(weight(each) for _, each in found) for exporter, found in domains.items()}
+        # Of two that weigh as much, who was silent longer.
+        order = [(-weights[each], found[0][1].heard, each.version, each) for each, found in domains.items()]
+        heapq.heapify(order)
+        while excess > 0 and order:
+            _, heard, version, exporter = heapq.heappop(order)
+            held = domains[exporter]
+            place = len(held) - 1
+            if held[place][1] is learning and place:
+                place -= 1
+            key, domain = held[place]
+            before = weight(domain)
+            if domain is not learning:
+                self._forget(key)
+                del held[place]
+                gone = before
+            elif len(domain.templates.known) > 1:
+                self._withdraw_oldest(domain)
+                gone = before - weight(domain)
+            else:
+                continue
+            excess -= gone
+            weights[exporter] -= gone
+            if held:
+                heapq.heappush(order, (-weights[exporter], heard, version, exporter))
+
+    def _forget(self, key: tuple[Address, int, int]) -> None:
+        domain = self._domains.pop(key)
+        self._drops[Dropped.TOO_MANY_EXPORTERS] += 1
+        if domain.waiting:
+            self._drops[Dropped.NO_TEMPLATE] += sum(len(each) for each in domain.waiting.values())
+        self._fields -= domain.fields
+        self._waiting -= domain.waiting_bytes
+
+
+def _counted(template: Template) -> int:
+    return len(template.fields) + _TEMPLATE

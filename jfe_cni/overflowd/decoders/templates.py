@@ -18,6 +18,8 @@ from jfe_cni.overflowd.decoders.elements import Element
 # RFC 7011, section 7: the length that says that each record has its own.
 VARIABLE = 65_535
 MOST_FIELDS = 1_024
+# sourceIPv4Address, destinationIPv4Address, sourceIPv6Address, destinationIPv6Address.
+_ADDRESSES = (8, 12, 27, 28)
 
 Column = npt.NDArray[np.generic] | list[bytes]
 
@@ -69,6 +71,11 @@ class Template:
         for number, each in enumerate(self.fields):
             found.setdefault((each.element.enterprise, each.element.number), number)
         return found
+
+    @cached_property
+    def has_addresses(self) -> bool:
+        """Whether its records tell of a source or a destination: others, of counters or events, are no flows."""
+        return any((0, each) in self.index for each in _ADDRESSES)
 
     @property
     def is_fit(self) -> bool:
