@@ -41,8 +41,8 @@ class Answered:
 class Reception:
     """For one event loop. `spoofable`, `proven`: what those may send whose address is not proven, and those whose is:
     who floods in the name of others makes nobody deaf to what comes by TCP. `clock`: of notices; `monotonic`: of all
-    that is so often in a time. `took`: is told after each notice that was
-    kept. `opted_out`: by this key every reporter is asked to send no more."""
+    that is so often in a time. `took`: is told of each notice that was kept. `opted_out`: by this key every reporter is
+    asked to send no more."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Reception:
         metrics: Metrics,
         clock: Callable[[], Microseconds],
         monotonic: Callable[[], Microseconds],
-        took: Callable[[], None],
+        took: Callable[[Taken], None],
         opted_out: OKPKey | None = None,
     ) -> None:
         self._intake = intake
@@ -161,7 +161,7 @@ class Reception:
             raise
         if untaken is None:
             self._believed.use(taken.publisher.domain, self._clock())
-            self._took()
+            self._took(taken)
             return taken
         if untaken is not Stale.REPLAYED:
             # Another replica believes its key no longer, perhaps: it is not in the store, and no replay.

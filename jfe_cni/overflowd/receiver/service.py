@@ -23,12 +23,13 @@ from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.challenges import Challenges
 from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.following import Following
-from jfe_cni.overflowd.receiver.intake import Intake, Scope
+from jfe_cni.overflowd.receiver.intake import Intake, Scope, Taken
 from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher, Resolve, trusted_roots
 from jfe_cni.overflowd.receiver.limits import Limit, Sources
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.own_keys import OwnKeys
 from jfe_cni.overflowd.receiver.reception import Reception
+from jfe_cni.overflowd.receiver.refreshing import Refreshing
 from jfe_cni.overflowd.receiver.retention import TOGETHER
 from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, host_and_port, server_tls, serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
@@ -77,8 +78,10 @@ async def receiving(
     clock: Clock = wall_clock,
     resolving: Resolve = key_fetching.resolve,
     backoff: Sequence[float] = BACKOFF,
+    monotonic: Clock = monotonic_clock,
 ) -> AsyncIterator[Receiver]:
-    """Takes in within; what came is kept, and answered, on the way out. `backoff`: of webhooks. Raises JfeError."""
+    """Takes in within; what came is kept, and answered, on the way out. `backoff`: of webhooks. `monotonic`: never set.
+    Raises JfeError."""
     keys = own_keys.read_or_make(settings.keys)
     secret, roots = _secret(settings.webhook_secret), _roots(settings.key_roots)
     metrics, stopping = Metrics(), asyncio.Event()
@@ -87,9 +90,8 @@ async def receiving(
         stack.push_async_callback(store.close)
         for domain in settings.repin:
             await store.unpin(domain)
-        await _publish(store, keys, clock)
-        stack.push_async_callback(_withdraw, store, keys)
-        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock, monotonic_clock, backoff)
+        await stack.enter_async_context(_published(store, keys, clock))
+        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock, monotonic, backoff)
         await stack.enter_async_context(_running(webhooks.run()))
         following = Following(store, clock, webhooks.tell, webhooks.tell_of_change)
         await following.catch_up()
@@ -97,7 +99,7 @@ async def receiving(
         await stack.enter_async_context(_running(_keep_up(store, settings, keys, clock)))
         believed = Believed()
         await believed.load(store)
-        fetcher = KeyFetcher(Policy(told=settings.networks_of_keys), monotonic_clock, roots, resolving)
+        fetcher = KeyFetcher(Policy(told=settings.networks_of_keys), monotonic, roots, resolving)
         stack.push_async_callback(fetcher.close)
         challenges = Challenges(secrets.token_bytes(32))
         scope = Scope(settings.own_networks, settings.ports_of_keys)
@@ -105,7 +107,9 @@ async def receiving(
         spoofable, proven = (
             Sources(Limit(settings.source_notices, _MINUTE), Limit(settings.all_notices, _MINUTE)) for _ in range(2)
         )
-        complaints = Complaints(logging.getLogger("overflowd"), monotonic_clock)
+        complaints = Complaints(logging.getLogger("overflowd"), monotonic)
+        refreshing = Refreshing(believed, fetcher, store, metrics, clock, monotonic)
+        stack.push_async_callback(refreshing.close)
         opted_out = keys.ring.signing if settings.opt_out else None
         reception = Reception(
             intake,
@@ -116,8 +120,8 @@ async def receiving(
             proven,
             metrics,
             clock,
-            monotonic_clock,
-            following.wake,
+            monotonic,
+            _took(following, refreshing),
             opted_out,
         )
         page = ""
@@ -143,9 +147,21 @@ async def receiving(
             stack.push_async_callback(datagrams.close)
             datagrams.start()
             udp = datagrams.port
-        if not settings.own:
-            log.warning("notices of any address are taken: the floods that are shown need not be ours; see --own")
+        _warn(settings)
         yield Receiver(udp, http, https, page)
+
+
+def _took(following: Following, refreshing: Refreshing) -> Callable[[Taken], None]:
+    def took(taken: Taken) -> None:
+        following.wake()
+        refreshing.heard(taken.publisher)
+
+    return took
+
+
+def _warn(settings: ReceiverSettings) -> None:
+    if not settings.own:
+        log.warning("notices of any address are taken: the floods that are shown need not be ours; see --own")
 
 
 def _stop_events(stopping: asyncio.Event, following: Following) -> None:
@@ -177,28 +193,32 @@ async def _keep_up(store: Store, settings: ReceiverSettings, keys: OwnKeys, cloc
     while True:
         # A store that is away is told of where it is asked for something.
         with contextlib.suppress(JfeError):
-            await store.publish(keys.sealing.thumbprint(), clock(), _ALIVE)
+            if await store.publish(keys.sealing.thumbprint(), clock(), _ALIVE):
+                # It was started when this one had just said nothing.
+                log.warning("another receiver on this store publishes another key: give all of them the same --keys")
             while await store.prune(clock(), round(settings.age * _DAY), settings.most) >= TOGETHER:
                 pass
         await asyncio.sleep(_UPKEEP)
 
 
-async def _publish(store: Store, keys: OwnKeys, clock: Clock) -> None:
-    """Raises RequestError: what is sealed to another replica's key could not be opened here, nor there what is sealed
-    to ours."""
+@contextlib.asynccontextmanager
+async def _published(store: Store, keys: OwnKeys, clock: Clock) -> AsyncIterator[None]:
+    """The others on this store know within that it is. Raises RequestError: one publishes another key. What is sealed
+    to that could not be opened here, nor there what is sealed to ours."""
     key = keys.sealing.thumbprint()
-    if others := await store.publish(key, clock(), _ALIVE):
-        await store.withdraw(key)
-        raise RequestError(
-            f"another receiver on this store publishes another key ({', '.join(others)}; here it is {key})",
-            remedy="give all of them the same files of keys (--keys); "
-            f"or wait {_ALIVE // _MINUTE} minutes, if that one has gone",
-        )
-
-
-async def _withdraw(store: Store, keys: OwnKeys) -> None:
-    with contextlib.suppress(JfeError):
-        await store.withdraw(keys.sealing.thumbprint())
+    others = await store.publish(key, clock(), _ALIVE)
+    try:
+        if others:
+            raise RequestError(
+                f"another receiver on this store publishes another key ({', '.join(others)}; here it is {key})",
+                remedy="give all of them the same files of keys (--keys); "
+                f"or wait {_ALIVE // _MINUTE} minutes, if that one has gone",
+            )
+        yield
+    finally:
+        # Others that publish the same say so again.
+        with contextlib.suppress(JfeError):
+            await store.withdraw(key)
 
 
 def _secret(path: Path | None) -> bytes:
