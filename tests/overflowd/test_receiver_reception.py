@@ -4,6 +4,10 @@ with a real publisher of keys, on a real store."""
 from __future__ import annotations
 
 import asyncio
+import base64
+import gc
+import itertools
+import json
 import sqlite3
 import time
 from contextlib import closing
@@ -16,6 +20,7 @@ from aiohttp import web
 from jfe_cni.overflowd.notices import messages
 from jfe_cni.overflowd.notices.keys import new_key
 from jfe_cni.overflowd.notices.messages import Sent, Taken, digest
+from jfe_cni.overflowd.notices.signing import ALGORITHM, TYPE
 from jfe_cni.overflowd.receiver.reception import INTRODUCTIONS
 from jfe_cni.overflowd.receiver.service import Receiver
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
@@ -65,6 +70,27 @@ async def test_a_copy_of_what_could_not_be_kept_is_kept_itself(
     assert (await post(receiver.http, signed)).status_code == 200
     assert len(await notices(receiver)) == 2
     assert await metric(receiver, "notices", "taken") == 2
+
+
+async def test_no_datagram_is_an_error_whatever_its_header_says(receiver: Receiver, publisher: Publisher) -> None:
+    """Anybody may send it, with the name of a key that is believed."""
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    known = publisher.signed()
+    _, payload, signature = known.split(b".")
+    header = {"alg": ALGORITHM, "kid": publisher.ring.signing.thumbprint(), "typ": TYPE}
+    with Sender(receiver.udp) as sender:
+        assert await sender.introduce(known) == Taken(digest(known))
+        values: tuple[object, ...] = (None, 5, [1], True, [], {}, "\ud800", "é", ["b64"], 1.5)
+        for name, value in itertools.product((*header, "crit", "b64", "jwk", "x5c"), values):
+            first = base64.urlsafe_b64encode(json.dumps({**header, name: value}).encode()).rstrip(b"=")
+            sender.send(b".".join((first, payload, signature)))
+        last = publisher.signed()
+        sender.send(last)
+        # None of them is answered, not by a challenge either: no key has such a name.
+        assert messages.decode(await sender.hear()) == Taken(digest(last))
+    gc.collect()
+    assert errors == []
 
 
 @pytest.mark.parametrize("step", [-3 * DAY, 3 * DAY])
