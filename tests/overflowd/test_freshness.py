@@ -89,7 +89,7 @@ steps = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(steps, max_size=40), st.integers(1, 4))
 def test_nothing_is_taken_twice_however_little_is_remembered_and_kept(told: list[Step], remembered: int) -> None:
     """By a receiver's memory and its store together. Each nonce has one time of making, as it was signed; they come in
@@ -110,7 +110,9 @@ async def _told(told: list[Step], remembered: int, url: str) -> None:
         intake = Intake(believed.keys, believed.freshness, Challenges(bytes(32)), Scope(), {})
         fetcher = KeyFetcher(Policy(), lambda: 0, ssl.create_default_context())
         free = Sources(Limit(1_000, 1), Limit(1_000, 1))
-        return Reception(intake, believed, fetcher, store, free, free, Metrics(), lambda: now, lambda: 0, lambda: None)
+        return Reception(
+            intake, believed, fetcher, store, free, free, Metrics(), lambda: now, lambda: 0, lambda _: None
+        )
 
     try:
         reception = await begun()

@@ -85,17 +85,18 @@ class Reception:
         sent = messages.decode(raw)
         if not isinstance(sent, Sent):
             return self._answered(NotTaken(Untaken.NO_MESSAGE), raw)
-        decision = self._decide(sent, origin)
-        if isinstance(decision, KeyNeeded):
-            decision = await self._with_key(decision, sent, origin, len(raw))
-        while isinstance(decision, NotTaken) and decision.reason is Stale.REPLAYED:
+        while True:
+            decision = self._decide(sent, origin)
+            if isinstance(decision, KeyNeeded):
+                decision = await self._with_key(decision, sent, origin, len(raw))
+            if not (isinstance(decision, NotTaken) and decision.reason is Stale.REPLAYED):
+                break
             # Whoever says it again is told that we have it: not before that is so. What could not be kept meanwhile,
             # its first copy perhaps, is news again.
             unkept = self._unkept
             await self._store.settled()
             if unkept == self._unkept:
                 break
-            decision = self._decide(sent, origin)
         if isinstance(decision, Taken):
             decision = await self._keep(decision)
         return self._answered(decision, raw)
