@@ -35,6 +35,9 @@ class Dropped(StrEnum):
     UNKNOWN_FORMAT = "unknown-format"
     """sFlow: counters, and samples of another kind than packets."""
 
+    DISCARDED = "discarded"
+    """sFlow: a sampled packet that the agent did not send on."""
+
     UNKNOWN_HEADER = "unknown-header"
     """A sampled packet that is of no IP."""
 

@@ -63,6 +63,24 @@ def test_a_router_whose_flows_come_to_an_end_leaves_them_to_another() -> None:
     assert counted(duplicates, flows, ROUTERS[1], START + 2 * WINDOW) == 50
 
 
+BACK = 3 * 3_600 * SECOND
+
+
+def test_a_clock_that_is_set_back_leaves_no_flow_to_a_router_that_tells_of_it_no_more() -> None:
+    duplicates, flows = Duplicates(seed=1), flood(50)
+    assert counted(duplicates, flows, ROUTERS[0], START) == 50
+    assert counted(duplicates, flows, ROUTERS[1], START - BACK) == 50
+    assert counted(duplicates, flows, ROUTERS[0], START - BACK + SECOND) == 0
+
+
+def test_a_clock_that_is_set_back_lets_paths_change_as_ever() -> None:
+    duplicates, flows = Duplicates(seed=1), flood(1_000, sampling=100)
+    for second in range(10):
+        counted(duplicates, flows, ROUTERS[0], START + second * SECOND)
+    totals = [counted(duplicates, flows, ROUTERS[1], START - BACK + slice_ * WINDOW) for slice_ in range(10)]
+    assert sum(totals[5:]) == pytest.approx(5 * 1_000 * 100, rel=0.1)
+
+
 def test_routers_that_see_different_flows_count_all() -> None:
     duplicates, flows = Duplicates(seed=1), flood(800)
     total = sum(counted(duplicates, flows[number::8], router, START) for number, router in enumerate(ROUTERS))

@@ -100,6 +100,29 @@ def test_what_was_long_ago_is_forgotten() -> None:
     assert counted.count(*one, at=9_000)[0] < 3
 
 
+def test_a_clock_that_is_set_back_begins_anew() -> None:
+    counted = FanIn(seed=1, window=100)
+    flood = numbered(200, 1), np.repeat(wide("203.0.113.9"), 200, axis=0)
+    one = wide("192.0.2.1"), wide("203.0.113.9")
+    counted.count(*flood, at=900_000)
+    assert counted.count(*one, at=1_000)[0] < 3
+    counted.count(*flood, at=1_010)
+    assert counted.count(*one, at=1_250)[0] < 3, "windows turn"
+
+
+def test_on_a_busy_site_not_everybody_is_a_fan_in() -> None:
+    """Each of very many destinations has one source, within two minutes."""
+    counted, chance = FanIn(seed=1), np.random.Generator(np.random.PCG64(7))
+    for millions in range(1, 37):
+        sources, destinations = chance.integers(0, 256, (2, 1_000_000, 16), "u1")
+        told = counted.count(sources, destinations, at=0)
+        if millions in (16, 34, 36):
+            assert np.mean(told >= Site().many) < 1e-4
+            flood = numbered(600, 1), np.repeat(wide(f"203.0.113.{millions}"), 600, axis=0)
+            # Where bitmaps are full of others' they tell nothing.
+            assert (counted.count(*flood, at=0)[-1] >= Site().many) == (millions < 35)
+
+
 OWN = Prefixes([ip_network("198.51.100.0/24"), ip_network("2001:db8::/32")])
 OUTSIDE, INSIDE = 7, 1
 EXTERNAL = Interfaces([Interface(OUTSIDE)])

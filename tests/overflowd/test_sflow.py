@@ -28,13 +28,14 @@ def sflow(*samples: bytes, agent: bytes = b"\0\0\0\1" + AGENT.packed, count: int
     return head + b"".join(samples)
 
 
-def sample(*records: bytes, kind: int = 1) -> bytes:
-    body = struct.pack(">IIIIIIII", 1, 0, 512, 10_000, 0, 3, 4, len(records)) + b"".join(records)
+def sample(*records: bytes, kind: int = 1, received: int = 3, sent: int = 4) -> bytes:
+    body = struct.pack(">IIIIIIII", 1, 0, 512, 10_000, 0, received, sent, len(records)) + b"".join(records)
     return struct.pack(">II", kind, len(body)) + body
 
 
-def expanded(*records: bytes) -> bytes:
-    body = struct.pack(">IIIIIIIIIII", 1, 0, 1, 512, 10_000, 0, 0, 300_000, 0, 4, len(records)) + b"".join(records)
+def expanded(*records: bytes, received: tuple[int, int] = (0, 300_000), sent: tuple[int, int] = (0, 4)) -> bytes:
+    head = struct.pack(">IIIIIIIIIII", 1, 0, 1, 512, 10_000, 0, *received, *sent, len(records))
+    body = head + b"".join(records)
     return struct.pack(">II", 3, len(body)) + body
 
 
@@ -65,6 +66,35 @@ def test_a_sampled_header_is_one_packet_of_so_many() -> None:
 def test_expanded_samples_have_interfaces_of_all_their_bits() -> None:
     (batch,), _ = decoded(sflow(expanded(raw_header(FRAME))))
     assert (batch.flows[0]["input"], batch.flows[0]["output"]) == (300_000, 4)
+
+
+@pytest.mark.parametrize(
+    ("made", "interfaces"),
+    [
+        (sample(raw_header(FRAME), sent=2 << 30 | 2), (3, 0)),
+        (sample(raw_header(FRAME), sent=0x3FFFFFFF), (3, 0)),
+        (sample(raw_header(FRAME), received=0x3FFFFFFF), (0, 4)),
+        (sample(raw_header(FRAME), received=3 << 30 | 4), (0, 4)),
+        (expanded(raw_header(FRAME), sent=(2, 2)), (300_000, 0)),
+        (expanded(raw_header(FRAME), sent=(0, 0x3FFFFFFF)), (300_000, 0)),
+        (expanded(raw_header(FRAME), received=(0, 0xFFFFFFFF)), (0, 4)),
+        (expanded(raw_header(FRAME), received=(2, 4)), (0, 4)),
+    ],
+)
+def test_what_is_not_one_interface_is_none(made: bytes, interfaces: tuple[int, int]) -> None:
+    (batch,), _ = decoded(sflow(made))
+    assert (batch.flows[0]["input"], batch.flows[0]["output"]) == interfaces
+
+
+@pytest.mark.parametrize(
+    "made",
+    [sample(raw_header(FRAME), sent=1 << 30 | 258), expanded(raw_header(FRAME), sent=(1, 258))],
+    ids=["normal", "expanded"],
+)
+def test_a_packet_that_was_discarded_is_no_flow(made: bytes) -> None:
+    batches, decoder = decoded(sflow(made, sample(raw_header(FRAME))))
+    assert [len(each.flows) for each in batches] == [1]
+    assert decoder.drops == {Dropped.DISCARDED: 1}
 
 
 def test_counters_and_unknown_records_are_skipped() -> None:

@@ -110,9 +110,12 @@ class CollectorSettings:
     )
     fan_in: int = field(
         default=200,
-        metadata=about("Sources of one destination in a minute from which on it is told of tenfold", unit="sources",
-                       reason="more than a quiet server has; 1,064 can be told"),
-    )  # fmt: skip
+        metadata=about(
+            "Sources of one destination within two minutes from which on it is told of tenfold",
+            unit="sources",
+            reason="more than a quiet server has; 1,064 can be told",
+        ),
+    )
     contact: str = field(
         default="", metadata=about("Who answers for the notices: an address of mail", reason="none; --send needs one")
     )

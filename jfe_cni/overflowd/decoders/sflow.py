@@ -15,7 +15,11 @@ from jfe_cni.overflowd.packets import Packet
 # Enterprise 0's formats of samples and of what is in them.
 _FLOW, _EXPANDED_FLOW = 1, 3
 _RAW_HEADER, _IPV4, _IPV6 = 1, 3, 4
-_INTERNAL = 0x3FFFFFFF
+# An interface is two bits of format and thirty of value, or a word of each. Of format 0 the value is its ifIndex, and
+# the greatest says that there is none: the device itself sends, or receives. Of 1 it is why the packet was discarded,
+# of 2 how many interfaces it was sent by.
+_INDEX, _DISCARDED = 0, 1
+_VALUE, _NONE = 0x3FFFFFFF, (0x3FFFFFFF, 0xFFFFFFFF)
 _NORMAL, _EXPANDED = struct.Struct(">IIIIIIII"), struct.Struct(">IIIIIIIIIII")
 _RECORD, _RAW = struct.Struct(">II"), struct.Struct(">IIII")
 
@@ -30,7 +34,7 @@ class Header:
 
 class Sample(NamedTuple):
     """One packet: its first bytes, and what they begin with; or, where those are not told, what it was found to be.
-    `octets`: of the whole frame. `sampling`: one in so many."""
+    `octets`: of the whole frame. `sampling`: one in so many. `input`, `output`: 0 where they are not one interface."""
 
     header: bytes | Packet
     link: int
@@ -78,11 +82,19 @@ def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropp
     if end - at < (44 if expanded else 32):
         return Dropped.MALFORMED
     if expanded:
-        _, _, _, sampling, _, _, _, received, _, sent, count = _EXPANDED.unpack_from(data, at)
+        _, _, _, sampling, _, _, received_as, received, sent_as, sent, count = _EXPANDED.unpack_from(data, at)
         at += 44
     else:
         _, _, sampling, _, _, received, sent, count = _NORMAL.unpack_from(data, at)
-        received, sent, at = received & _INTERNAL, sent & _INTERNAL, at + 32
+        received_as, sent_as, received, sent = received >> 30, sent >> 30, received & _VALUE, sent & _VALUE
+        at += 32
+    if sent_as == _DISCARDED:
+        # It came to no end that could be told of it.
+        return Dropped.DISCARDED
+    if received_as != _INDEX or received in _NONE:
+        received = 0
+    if sent_as != _INDEX or sent in _NONE:
+        sent = 0
     found: Sample | None = None
     for _ in range(count):
         if end - at < 8:

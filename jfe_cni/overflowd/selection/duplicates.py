@@ -104,7 +104,8 @@ class _Owned:
         """NaN: another flow has its cell."""
         now = at // _SECOND
         cells, tags = (flows % np.uint64(_FLOW_CELLS)).astype("i8"), (flows >> np.uint64(32)).astype("u4")
-        free = self._seen[cells].astype("i8") + self._window < now
+        # What was seen later than now was seen before the clock was set back.
+        free = np.abs(now - self._seen[cells].astype("i8")) > self._window
         mine = free | (self._tags[cells] == tags) & (self._owners[cells] == observer)
         taken = cells[mine]
         self._tags[taken], self._owners[taken], self._seen[taken] = tags[mine], observer, now
@@ -162,6 +163,8 @@ class _Paths:
         return shares
 
     def _turn(self, at: Microseconds) -> None:
+        # Where the clock was set back windows begin anew.
+        self._since = min(self._since, at)
         if at < self._since + self._window:
             return
         windows = (at - self._since) // self._window

@@ -49,8 +49,8 @@ class Site:
     """What the network that reports knows of itself. `own`: its prefixes, and its customers'. `external`: interfaces
     that lead to other networks. `transit`: between its routers others' traffic is carried: then what leaves by one of
     them may have come in by another, whosever its source. `routes`: by which interfaces networks are reached.
-    `reported`: destinations that are named by hand. `many`: sources of one destination in a minute from which on that
-    is a fan-in."""
+    `reported`: destinations that are named by hand. `many`: sources of one destination within two minutes from which
+    on that is a fan-in."""
 
     own: Prefixes = field(default_factory=lambda: Prefixes(()))
     external: Interfaces = field(default_factory=Interfaces)
