@@ -25,6 +25,8 @@ from jfe_cni.overflowd.receiver.limits import AtOnce, of_host
 _BACKLOG = 2_048
 _LONGEST_HEAD = 16_384
 _MOST_CONNECTIONS = 1_024
+# Of connections, together.
+_REFUSALS = 64
 OF_A_NETWORK = 64
 """Connections of one network (/24, /48) at one time, to what everybody may connect to."""
 
@@ -70,7 +72,7 @@ class _Listening(socket.socket):
     places: AtOnce
 
     def accept(self) -> tuple[socket.socket, Any]:
-        while True:
+        for _ in range(_REFUSALS):
             number, name = self._accept()  # type: ignore[attr-defined]
             accepted = _Counted(self.family, self.type, self.proto, fileno=number)
             address = of_host(name[0])
@@ -78,6 +80,8 @@ class _Listening(socket.socket):
                 accepted.left = functools.partial(self.places.give_back, address)
                 return accepted, name
             accepted.close()
+        # As if there were no more: the event loop sees to others, and comes again.
+        raise BlockingIOError
 
 
 class _Connection(H11Protocol):
