@@ -20,7 +20,7 @@ from aiohttp import web
 
 from jfe_cni.overflowd.notices.keys import KeyRing, new_key
 from jfe_cni.overflowd.receiver import webhooks
-from jfe_cni.overflowd.receiver.aggregation import MOST_FLOODS, Flood, Floods
+from jfe_cni.overflowd.receiver.aggregation import MOST_FLOODS, QUIET, Flood, Floods
 from jfe_cni.overflowd.receiver.kept import Announcement, Change
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.store import Store, open_store
@@ -174,6 +174,30 @@ async def test_what_a_replica_was_killed_in_is_told_when_its_claim_is_over(store
         other.clock.now += LEASE
         await until(lambda: _is(other.outcome("told") == 2))
     assert hook.targets == {"changed.example": 1, one.name.target: 1}
+
+
+async def test_that_a_flood_goes_on_is_known_to_whoever_reads_its_end_alone(store: Store, hook: Hook) -> None:
+    floods, last = Floods(), NOW + QUIET
+    async with replica(store, hook) as one:
+        begun = floods.take(NOW, "a.example", NOTICE)
+        assert begun is not None
+        one.hooks.tell(begun)
+        await until(lambda: _is(one.outcome("told") == 1))
+        floods.take(last, "a.example", NOTICE)
+        name = f"flood {begun.name}"
+        hashed = hashlib.sha256(hook.url.encode()).hexdigest()
+
+        async def known() -> bool:
+            return name in await store.told(hashed, {name: last + QUIET})
+
+        await until(known)
+    async with replica(store, hook) as other:
+        end = Floods().take(last + QUIET, "a.example", NOTICE)
+        assert end is not None
+        other.hooks.tell(end)
+        other.hooks.tell(flood(1, "a.example"))
+        await until(lambda: _is(other.outcome("told") == 1))
+    assert hook.targets == {begun.name.target: 1, "10.0.0.1": 1}
 
 
 def test_a_claim_lasts_for_longer_than_all_tries() -> None:

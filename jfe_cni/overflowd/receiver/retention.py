@@ -25,7 +25,7 @@ _of = notices.c
 
 def prune(connection: Connection, now: Microseconds, age: Microseconds, most: int) -> int:
     """Removes the oldest of those that are too old or too many, `TOGETHER` at most. How many."""
-    old = select(_of.number).where(_of.taken < now - age).order_by(_of.number).limit(TOGETHER)
+    old = select(_of.number).where(_of.taken < now - age).order_by(_of.taken).limit(TOGETHER)
     gone = _remove(connection, _of.number.in_(old))
     for of_these, count in _too_many(connection, most, TOGETHER - gone):
         oldest = select(_of.number).where(of_these).order_by(_of.number).limit(count)
