@@ -12,6 +12,7 @@ from jfe_cni.errors import HostError
 from jfe_cni.overflowd.collector.collect import MOST
 from jfe_cni.overflowd.collector.service import opened
 from jfe_cni.overflowd.collector.settings import CollectorSettings
+from jfe_cni.overflowd.decoders import Format
 from jfe_cni.overflowd.notices.notice import Notice
 from tests.overflowd.exports import v5, v5_record
 from tests.overflowd.running import send
@@ -64,6 +65,7 @@ async def test_what_the_outbox_refuses_is_put_again_and_meanwhile_nothing_is_rea
     assert outbox.puts[:3] == [1, 1, 1]
     assert collector.refused is None
     assert (collector.counts.put_failures, collector.counts.lost) == (2, 0)
+    assert collector.counts.unsampled == {Format.NETFLOW_V5: 10}
     assert len({notice.nonce for notice in outbox.taken}) == 10
 
 
@@ -78,7 +80,7 @@ async def test_what_an_outbox_never_takes_is_accounted_for_in_the_end(caplog: py
     assert not outbox.taken
     assert collector.counts.lost == 3
     lost = [record for record in caplog.records if record.message == "notice lost"]
-    assert len({record.ratelock_fields["nonce"] for record in lost}) == 3  # type: ignore[attr-defined]
+    assert len({record.structured_fields["nonce"] for record in lost}) == 3  # type: ignore[attr-defined]
 
 
 async def test_a_flood_is_read_in_parts_and_each_is_put_before_the_next() -> None:

@@ -172,6 +172,28 @@ def test_so_many_packets_and_then_so_many_not() -> None:
     assert list(batch.flows["sampling"]) == [1000], "of the one sampler there is"
 
 
+@pytest.mark.parametrize(
+    ("fields", "told", "sampling"),
+    [
+        ((Spec(309, 4), Spec(310, 4)), struct.pack(">II", 3, 1_000), 333),
+        ((Spec(309, 4), Spec(310, 4)), struct.pack(">II", 0, 1_000), 0),
+        ((Spec(311, 8),), struct.pack(">d", 1 / 512), 512),
+        ((Spec(311, 4),), struct.pack(">f", 0.001), 1_000),
+        ((Spec(311, 8),), struct.pack(">d", 1e-300), 2**32 - 1),
+        ((Spec(311, 8),), struct.pack(">d", 0), 0),
+        ((Spec(311, 8),), struct.pack(">d", -1), 0),
+        ((Spec(311, 8),), struct.pack(">d", float("nan")), 0),
+        ((Spec(311, 3),), bytes(3), 0),
+    ],
+)
+def test_so_many_of_so_many_or_each_with_a_probability(fields: tuple[Spec, ...], told: bytes, sampling: int) -> None:
+    options = ipfix_template(257, [Spec(302, 8), *fields], scopes=1), a_set(257, struct.pack(">Q", 9) + told)
+    batch = only(decoded(Decoder(), ipfix(*options, ipfix_template(256, FLOW_FIELDS), a_set(256, RECORD))))
+    assert list(batch.flows["sampling"]) == [sampling], "of options"
+    own = ipfix(ipfix_template(256, (*FLOW_FIELDS, *fields)), a_set(256, RECORD + told))
+    assert list(only(decoded(Decoder(), own)).flows["sampling"]) == [sampling], "of the record itself"
+
+
 def test_data_of_a_template_without_addresses_make_no_rows() -> None:
     decoder = Decoder()
     assert decoded(decoder, ipfix(ipfix_template(256, [Spec(4, 1)]), a_set(256, bytes(1_000)))) == []

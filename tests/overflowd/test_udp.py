@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -92,3 +94,50 @@ def test_exports_are_decoded_as_they_come(collector: UdpSocket) -> None:
 def test_a_port_that_is_taken_is_said_to_be(collector: UdpSocket) -> None:
     with pytest.raises(HostError, match=f"UDP port {collector.port} can't be opened"):
         UdpSocket(collector.port)
+
+
+# A filter of seccomp(2) by which socket(2) of AF_INET6 is as on a kernel without IPv6: EAFNOSUPPORT.
+WITHOUT_IPV6 = """
+import ctypes, errno, platform, socket, struct, sys
+from jfe_cni.errors import HostError
+from jfe_cni.overflowd.collector.udp import UdpSocket
+
+number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, socket.AF_INET6),
+         (0x06, 0, 0, 0x00050000 | errno.EAFNOSUPPORT), (0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in steps))
+named = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(program))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, named, 0, 0) == 0, ctypes.get_errno()
+try:
+    collector = UdpSocket(0, sys.argv[1])
+except HostError as error:
+    print(error.message)
+else:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", ("127.0.0.1", collector.port))
+    (found,) = collector.receive()
+    print(found.exporter, found.payload.decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("::", "127.0.0.1 x"),
+        ("127.0.0.1", "127.0.0.1 x"),
+        ("::1", "UDP port 0 of ::1 can't be opened: Address family not supported by protocol"),
+    ],
+)
+def test_without_ipv6_ipv4_is_heard(address: str, said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_IPV6, address], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert ended.stdout.strip() == said
+
+
+def test_at_one_ipv4_address_only_what_is_sent_there_is_heard() -> None:
+    with closing(UdpSocket(0, "127.0.0.2")) as collector:
+        send(collector, [b"x"], "127.0.0.1")
+        send(collector, [b"y"], "127.0.0.2")
+        assert [(str(each.exporter), each.payload) for each in received(collector)] == [("127.0.0.1", b"y")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -121,6 +122,33 @@ def test_a_peer_that_is_called_once_more_is_counted_from_nothing(flows: Connecti
     flows.take(event("open", 9, 9), 1000)
     flows.slices(1100)
     flows.take(event("closed", 5, 3), 2000)
+    assert [flow.packets for flow in flows.ended()] == [5, 3]
+
+
+def counted(packets: tuple[int, int]) -> CarriedReport:
+    """As the kernel and the upgrader count so many packets, of 1,000 octets and a header of 52 each."""
+    segments = [each % 2**32 for each in packets]
+    sent, received = (1_000 * each + 52 * seen for each, seen in zip(packets, segments, strict=True))
+    return CarriedReport(segments[0], segments[1], sent, received)
+
+
+@pytest.mark.parametrize("before", [(2**32 - 10, 7), (7, 2**32 - 10), (2**32 - 10, 2**32 - 3)])
+def test_more_segments_than_the_kernel_can_count_are_each_told_once(
+    flows: ConnectionFlows, before: tuple[int, int]
+) -> None:
+    after = (before[0] + 30, before[1] + 50)
+    flows.take(event("open"), 1000)
+    flows.take(replace(event("decided", 0), carried=counted(before)), 1000)
+    assert [(flow.packets, flow.octets) for flow in flows.slices(1100)] == [(each, 1_052 * each) for each in before]
+    flows.take(replace(event("closed", 0), carried=counted(after)), 2000)
+    assert [(flow.packets, flow.octets) for flow in flows.ended()] == [(30, 31_560), (50, 52_600)]
+
+
+def test_a_peer_that_is_called_once_more_after_very_much_is_counted_from_nothing(flows: ConnectionFlows) -> None:
+    flows.take(event("open"), 1000)
+    flows.take(replace(event("decided", 0), carried=counted((2**32 - 10, 2**32 - 10))), 1000)
+    flows.slices(1100)
+    flows.take(replace(event("closed", 0), carried=counted((5, 3))), 2000)
     assert [flow.packets for flow in flows.ended()] == [5, 3]
 
 

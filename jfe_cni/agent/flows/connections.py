@@ -35,6 +35,12 @@ _SILENT_ROUNDS = 3
 
 _NOTHING = CarriedReport(0, 0, 0, 0)
 
+_SEGMENTS = 1 << 32
+"""struct tcp_info counts segments in 32 bits, and octets in 64."""
+
+_TCP_HEADER, _IP_HEADER = 32, {4: 20, 6: 40}
+"""With timestamps, as Linux has them where nobody switched them off (net.ipv4.tcp_timestamps)."""
+
 
 @dataclass(slots=True)
 class _Known:
@@ -178,31 +184,19 @@ class ConnectionFlows:
 
     def _tell(self, known: _Known, end: EndReason) -> None:
         """What is new, each way."""
-        told, now = known.told, known.now
-        if now.packets_sent < told.packets_sent or now.packets_received < told.packets_received:
-            # Another socket: the upgrader has called the peer once more.
-            told = _NOTHING
+        now = known.now
+        new = _since(known.told, now, _IP_HEADER[known.ends.source.version] + _TCP_HEADER)
         established = now.packets_sent > 0 and now.packets_received > 0
         flags = (TCP_SYN if known.opening else 0) | (TCP_ACK if established else 0)
         # From the peer's side, inbound, the connection's source is the peer.
         outward = known.ends if known.outbound else known.ends.reversed()
         for ends, direction, packets, octets in (
-            (
-                outward,
-                Direction.EGRESS,
-                now.packets_sent - told.packets_sent,
-                now.octets_sent - told.octets_sent,
-            ),
-            (
-                outward.reversed(),
-                Direction.INGRESS,
-                now.packets_received - told.packets_received,
-                now.octets_received - told.octets_received,
-            ),
+            (outward, Direction.EGRESS, new.packets_sent, new.octets_sent),
+            (outward.reversed(), Direction.INGRESS, new.packets_received, new.octets_received),
         ):
             if packets > 0:
-                self._put(Flow(ends, _TCP, packets, max(octets, 0), known.since, known.heard, end, direction, flags))
-        if now != told:
+                self._put(Flow(ends, _TCP, packets, octets, known.since, known.heard, end, direction, flags))
+        if now != known.told:
             known.told, known.since, known.opening = now, known.heard, False
 
     def _put(self, flow: Flow) -> None:
@@ -210,6 +204,26 @@ class ConnectionFlows:
             self._unsent[Unsent.TOO_MANY] += 1
         else:
             self._pending.append(flow)
+
+
+def _since(told: CarriedReport, now: CarriedReport, header: int) -> CarriedReport:
+    """What was carried since `told`. `header`: octets of each packet's, which the upgrader has counted with them."""
+    sent = _one_way(told.packets_sent, told.octets_sent, now.packets_sent, now.octets_sent, header)
+    received = _one_way(told.packets_received, told.octets_received, now.packets_received, now.octets_received, header)
+    if sent is None or received is None:
+        # Another socket: the upgrader has called the peer once more.
+        return now
+    return CarriedReport(sent[0], received[0], sent[1], received[1])
+
+
+def _one_way(packets_told: int, octets_told: int, packets: int, octets: int, header: int) -> tuple[int, int] | None:
+    """Packets and octets that are new; None, they are of another socket."""
+    if packets >= packets_told:
+        return None if octets < octets_told else (packets - packets_told, octets - octets_told)
+    new = packets - packets_told + _SEGMENTS
+    # The headers of those that are not counted any more; what the packets carried has only become more.
+    carried = octets - octets_told + _SEGMENTS * header
+    return None if new >= _SEGMENTS // 2 or carried < new * header else (new, carried)
 
 
 def endpoint_of(text: str) -> tuple[Address, int]:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from jfe_cni.overflowd.collector.counts import Counts
 from jfe_cni.overflowd.collector.exporters import Exporters
 from jfe_cni.overflowd.collector.udp import UdpSocket
@@ -88,6 +90,7 @@ class Collecting:
         notices: list[Notice] = []
         for batch in self.decoder.batches(heard):
             self.counts.flows[batch.format] += len(batch.flows)
+            self.counts.unsampled[batch.format] += int(np.count_nonzero(batch.flows["sampling"] == 0))
             self.counts.packets += float(packets_behind(batch.flows["packets"], batch.flows["sampling"]).sum())
             notices += self.selector.notices(batch.flows, at, Observer(batch.agent, batch.domain))
         if notices:

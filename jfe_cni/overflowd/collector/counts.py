@@ -18,15 +18,16 @@ from jfe_cni.overflowd.notices.notice import Class
 
 @dataclass(eq=False)
 class Counts(Collector):
-    """`datagrams`, `octets`: by port. `packets`: that flows stand for. `put_failures`: tries to put notices that the
-    outbox refused for now. `lost`: notices that it had not taken when all had to end. `drops`: of several, by the same
-    reasons."""
+    """`datagrams`, `octets`: by port. `unsampled`: flows whose sampling was not told. `packets`: that flows stand for.
+    `put_failures`: tries to put notices that the outbox refused for now. `lost`: notices that it had not taken when all
+    had to end. `drops`: of several, by the same reasons."""
 
     sockets: Sequence[UdpSocket] = ()
     drops: Sequence[Drops] = ()
     datagrams: Counter[int] = field(default_factory=Counter)
     octets: Counter[int] = field(default_factory=Counter)
     flows: Counter[Format] = field(default_factory=Counter)
+    unsampled: Counter[Format] = field(default_factory=Counter)
     packets: float = 0
     notices: Counter[Class] = field(default_factory=Counter)
     put_failures: int = 0
@@ -45,6 +46,8 @@ class Counts(Collector):
             ("cut_off", "Datagrams that were too long.", "port", {each.port: each.cut_off for each in self.sockets}),
             ("dropped", "What was not decoded: datagrams, sets, records or samples.", "reason", self.dropped),
             ("flows", "Flows that were decoded.", "format", self.flows),
+            ("flows_sampling_unknown", "Flows whose sampling was not told: as if each packet had been looked at.",
+             "format", self.unsampled),
             ("notices", "Notices that were chosen.", "class", self.notices),
         ):  # fmt: skip
             yield _family(name, about, label, values)

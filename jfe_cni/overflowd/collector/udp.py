@@ -30,6 +30,7 @@ BUFFER = 64 * 1024 * 1024
 
 _NAME = 28  # struct sockaddr_in6
 _CONTROL = 64
+_MAPPED = bytes(10) + b"\xff\xff"
 SO_RXQ_OVFL, SO_RCVBUFFORCE = 40, 33  # asm-generic/socket.h
 _MSG_DONTWAIT, _MSG_TRUNC = 0x40, 0x20
 
@@ -79,16 +80,27 @@ class UdpSocket:
     kernel, since it was opened, for want of room. `cut_off`: longer than `LARGEST`."""
 
     def __init__(self, port: int, address: str = "::", *, shared: bool = False) -> None:
-        """`address`: of either kind; `::`, all of both. `shared`: with other processes that ask for the same, to whom
-        the kernel gives each exporter's datagrams by its address and port (socket(7), SO_REUSEPORT). Raises HostError:
-        the port is taken, or may not be."""
-        self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        """`address`: of either kind; `::`, all of both, or of IPv4 alone where the kernel has no IPv6. `shared`: with
+        other processes that ask for the same, to whom the kernel gives each exporter's datagrams by its address and
+        port (socket(7), SO_REUSEPORT). Raises HostError: the port is taken, or may not be."""
         try:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            self._socket = _socket_for(address)
+        except OSError as error:
+            raise HostError(
+                f"UDP port {port} of {address} can't be opened: {error.strerror}", "name an IPv4 address, or have IPv6"
+            ) from error
+        try:
+            if self._socket.family is socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                self._exporter_at, self._exporter_head = (8, 24), b""
+            else:
+                # Where struct sockaddr_in has it, and as IPv6 would.
+                self._exporter_at, self._exporter_head = (4, 8), _MAPPED
+                address = "0.0.0.0" if address == "::" else address
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
             self._ask_for_room()
-            self._socket.bind((address if ":" in address else f"::ffff:{address}", port))
+            self._socket.bind((address, port))
         except OSError as error:
             self._socket.close()
             raise HostError(
@@ -127,9 +139,10 @@ class UdpSocket:
         data, names, port = memoryview(self._data).cast("B"), memoryview(self._names).cast("B"), self.port
         changed = self._changing[:count]
         self.cut_off += int(np.count_nonzero(changed["flags"] & _MSG_TRUNC))
+        (start, end), head = self._exporter_at, self._exporter_head
         found = [
             Datagram(
-                _exporter(bytes(names[number * _NAME + 8 : number * _NAME + 24])),
+                _exporter(head + bytes(names[number * _NAME + start : number * _NAME + end])),
                 port,
                 at,
                 bytes(data[number * LARGEST : number * LARGEST + length]),
@@ -172,3 +185,16 @@ class UdpSocket:
 
 # Of the exporters that there are; to make an address of bytes takes as long as to copy the datagram.
 _exporter = functools.lru_cache(maxsize=4_096)(address_of)
+
+
+def _socket_for(address: str) -> socket.socket:
+    """Of the kind that the address is. Raises OSError."""
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    if ":" not in address:
+        return socket.socket(socket.AF_INET, kind)
+    try:
+        return socket.socket(socket.AF_INET6, kind)
+    except OSError as error:
+        if address != "::" or error.errno != errno.EAFNOSUPPORT:
+            raise
+        return socket.socket(socket.AF_INET, kind)

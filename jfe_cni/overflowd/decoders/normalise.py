@@ -72,6 +72,15 @@ def unsigned(columns: Columns, number: int) -> npt.NDArray[np.uint64] | None:
     return wide.view(">u8")[:, 0].astype("u8")
 
 
+def floating(columns: Columns, number: int) -> npt.NDArray[np.float64] | None:
+    """An element of IANA's that is float64 or float32; None where the template lacks it, or has another length."""
+    at = columns.template.index.get((0, number))
+    if at is None:
+        return None
+    column = columns.columns[at]
+    return column.astype("f8") if isinstance(column, np.ndarray) and column.dtype.kind == "f" else None
+
+
 def _first(columns: Columns, numbers: Iterable[int]) -> npt.NDArray[np.uint64] | None:
     for number in numbers:
         found = unsigned(columns, number)
