@@ -48,11 +48,18 @@ class CollectorSettings:
     most_templates: int = field(default=256, metadata=about("Templates of each of them", reason="routers have a dozen"))
     most_fields: int = field(
         default=500_000,
-        metadata=about("Fields of all templates that are remembered", reason="100 MB; a busy site has some thousands"),
+        metadata=about(
+            "Fields of all templates that are remembered, each template with six more; a sampler counts as one",
+            reason="100 MB; a busy site has some thousands",
+        ),
     )
     most_waiting: int = field(
         default=67_108_864,
-        metadata=about("Data that wait for their templates", unit="bytes", reason="minutes of a busy router"),
+        metadata=about(
+            "Data that wait for their templates, each piece with 256 bytes that it takes beside",
+            unit="bytes",
+            reason="minutes of a busy router",
+        ),
     )
     tunnels: tuple[str, ...] = field(
         default=(),
