@@ -23,6 +23,7 @@ from jfe_cni.overflowd.notices import keys
 from jfe_cni.overflowd.notices.notice import (
     LARGEST,
     Class,
+    Direction,
     End,
     Notice,
     Reporter,
@@ -67,6 +68,7 @@ def notices(draw: st.DrawFn) -> Notice:
         first=draw(st.one_of(st.just(0), times)),
         last=draw(times),
         sampling=draw(st.integers(0, 2**32 - 1)),
+        direction=draw(st.sampled_from([None, *Direction])),
     )
     reporter = Reporter(draw(texts), draw(texts), draw(st.integers(0, 2**32 - 1)), draw(texts))
     evidence = tuple(draw(st.lists(texts, max_size=3)))

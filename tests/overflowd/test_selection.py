@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jfe_cni.overflowd.decoders.flows import FLOW, Flows
-from jfe_cni.overflowd.notices.notice import Class, Reporter, decode, encode
+from jfe_cni.overflowd.decoders.flows import FLOW, NO_DIRECTION, Flows
+from jfe_cni.overflowd.notices.notice import Class, Direction, Reporter, decode, encode
 from jfe_cni.overflowd.selection.fan_in import MOST_TOLD, FanIn
 from jfe_cni.overflowd.selection.interfaces import Interface, Interfaces
 from jfe_cni.overflowd.selection.odds import LARGEST, Draw
 from jfe_cni.overflowd.selection.prefixes import Prefixes
-from jfe_cni.overflowd.selection.selector import Selector
+from jfe_cni.overflowd.selection.selector import Selector, traced
 from jfe_cni.overflowd.selection.suspicion import CLASSES, SIDES, Side, Site, forged, suspect
 
 
@@ -189,6 +189,13 @@ def test_odds_rise_by_what_is_suspected_and_never_above_the_cap() -> None:
         Class.REPORTED,
     ]
     assert found.odds[59:].tolist() == [1e-5, 1e-6, 1e-4, LARGEST]
+
+
+@pytest.mark.parametrize(("column", "told"), [(0, Direction.INGRESS), (1, Direction.EGRESS), (NO_DIRECTION, None)])
+def test_a_notice_says_in_which_direction_the_flow_was_seen(column: int, told: Direction | None) -> None:
+    flows = flows_of(("198.51.100.1", "203.0.113.9", OUTSIDE, INSIDE))
+    flows["direction"] = column
+    assert traced(flows[0]).direction is told
 
 
 def test_a_notice_says_what_was_seen_and_nothing_of_interfaces() -> None:

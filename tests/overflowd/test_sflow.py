@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jfe_cni.overflowd.decoders import Batch, Decoder
+from jfe_cni.overflowd.decoders.flows import NO_DIRECTION
 from jfe_cni.overflowd.decoders.samples import ETHERNET, flows_of
 from jfe_cni.overflowd.decoders.sflow import Sample
 from jfe_cni.overflowd.dropped import Dropped, Drops
@@ -60,6 +61,7 @@ def test_a_sampled_header_is_one_packet_of_so_many() -> None:
     assert (row["source_port"], row["destination_port"], row["protocol"], row["tcp_flags"]) == (1234, 80, 6, 2)
     assert (row["packets"], row["octets"], row["sampling"], row["input"], row["output"]) == (1, 1_500, 512, 3, 4)
     assert row["first"] == row["last"] == NOW * 1_000_000
+    assert row["direction"] == NO_DIRECTION
     assert (batch.agent, batch.domain) == (AGENT, 9)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from jfe_cni.overflowd.decoders import Batch, Decoder, Limits
 from jfe_cni.overflowd.decoders.domains import PIECE
+from jfe_cni.overflowd.decoders.flows import NO_DIRECTION
 from jfe_cni.overflowd.dropped import Dropped
 from tests.overflowd.exports import (
     FLOW_FIELDS,
@@ -49,6 +50,17 @@ def test_a_record_of_v5_says_who_when_and_how_much() -> None:
     assert (row["packets"], row["octets"], row["sampling"], row["input"], row["output"]) == (3, 180, 100, 4, 5)
     sent = NOW * 1_000_000 + 500_000
     assert (row["first"], row["last"]) == (sent - 2_000_000, sent - 1_000_000)
+
+
+def test_a_direction_is_ingress_or_egress_or_not_told() -> None:
+    records = b"".join(RECORD + bytes([direction]) for direction in (0, 1, 2, 255))
+    told = ipfix(ipfix_template(256, (*FLOW_FIELDS, Spec(61, 1))), a_set(256, records))
+    assert list(only(decoded(Decoder(), told)).flows["direction"]) == [0, 1, NO_DIRECTION, NO_DIRECTION]
+    for silent in (
+        ipfix(ipfix_template(256, FLOW_FIELDS), a_set(256, RECORD)),
+        v5(v5_record("192.0.2.1", "192.0.2.2")),
+    ):
+        assert list(only(decoded(Decoder(), silent)).flows["direction"]) == [NO_DIRECTION]
 
 
 def test_a_flow_from_before_the_uptime_started_anew_is_not_of_next_month() -> None:

@@ -16,6 +16,7 @@ from jfe_cni.agent.flows.flow import Address, Direction, EndReason, Ends, Flow
 from jfe_cni.agent.flows.ipfix import LARGEST_MESSAGE, TEMPLATE_SECONDS, Encoder
 from jfe_cni.overflowd.datagrams import Datagram, address_of
 from jfe_cni.overflowd.decoders import Batch, Decoder
+from jfe_cni.overflowd.decoders.flows import NO_DIRECTION
 from tests.stage.programs import program
 
 NOW = 1_800_000_000.0
@@ -82,7 +83,8 @@ def told(batches: list[Batch]) -> Iterator[tuple[object, ...]]:
 
 def meant(flow: Flow) -> tuple[object, ...]:
     times = (flow.first * 1000, flow.last * 1000)
-    return (flow.ends, flow.protocol, flow.packets, flow.octets, *times, flow.direction or 0, flow.tcp_flags)
+    direction = NO_DIRECTION if flow.direction is None else flow.direction
+    return (flow.ends, flow.protocol, flow.packets, flow.octets, *times, direction, flow.tcp_flags)
 
 
 @given(FLOWS)

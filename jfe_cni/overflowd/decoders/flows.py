@@ -28,7 +28,11 @@ FLOW = np.dtype(
 )
 """One row a record. Addresses are IPv6's, an IPv4 address as ::ffff:0:0/96 has it (RFC 4291, 2.5.5.2). `first`, `last`:
 microseconds since the epoch, 0 where they are not told. `sampling`: one packet in so many was looked at, 0 where it is
-not told; `packets` and `octets` are of those, as the exporter counts them."""
+not told; `packets` and `octets` are of those, as the exporter counts them. `direction`: 0 ingress, 1 egress (IANA's
+flowDirection), else `NO_DIRECTION`."""
+
+NO_DIRECTION = 255
+"""It is not told."""
 
 Flows = npt.NDArray[np.void]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, Flows, Moments
+from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, NO_DIRECTION, Flows, Moments
 from jfe_cni.overflowd.decoders.templates import Columns
 
 # Numbers of IANA's registry; of several that say the same, the first that a template has.
@@ -37,7 +37,6 @@ def flows_of(columns: Columns, moments: Moments, sampling: npt.NDArray[np.uint32
         ("destination_port", DESTINATION_PORT),
         ("protocol", PROTOCOL),
         ("tcp_flags", TCP_FLAGS),
-        ("direction", DIRECTION),
         ("packets", PACKETS),
         ("octets", OCTETS),
         ("input", INPUT),
@@ -46,6 +45,10 @@ def flows_of(columns: Columns, moments: Moments, sampling: npt.NDArray[np.uint32
         found = _first(columns, numbers)
         if found is not None:
             flows[name] = found
+    flows["direction"] = NO_DIRECTION
+    direction = _first(columns, DIRECTION)
+    if direction is not None:
+        flows["direction"] = np.where(direction <= 1, direction, NO_DIRECTION)
     for icmp in (ICMP_IPV4, ICMP_IPV6):
         found = unsigned(columns, icmp)
         if found is not None:

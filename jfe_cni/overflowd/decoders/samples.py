@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, Flows
+from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, NO_DIRECTION, Flows
 from jfe_cni.overflowd.decoders.sflow import Sample
 from jfe_cni.overflowd.dropped import Dropped, Drops
 from jfe_cni.overflowd.packets import TCP, UDP, Packet, from_ethernet, from_ip
@@ -27,7 +27,7 @@ def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops, tunnels
     """Each is one packet, seen when it came here (`at`): sFlow tells no time. What is no IP is counted and left out."""
     flows = np.zeros(len(samples), FLOW)
     numbers = np.array([sample[2:] for sample in samples], "u8").reshape(-1, 4)
-    flows["packets"] = 1
+    flows["packets"], flows["direction"] = 1, NO_DIRECTION
     flows["octets"], flows["sampling"], flows["input"], flows["output"] = numbers.T
     flows["first"] = flows["last"] = np.asarray(at, "i8")
     done = _common(samples, flows)

@@ -35,6 +35,13 @@ class End(StrEnum):
     DESTINATION = "destination"
 
 
+class Direction(StrEnum):
+    """Of the flow, at the interface where it was seen (IANA's flowDirection, 61)."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
 class Class(StrEnum):
     """What the flow is taken for, the least first."""
 
@@ -63,7 +70,7 @@ class Unfit(StrEnum):
 @dataclass(frozen=True)
 class TracedFlow:
     """`first`, `last`: microseconds since the epoch, 0 where they are not known. `sampling`: one packet in so many was
-    looked at, 0 where it is not told; `packets` and `octets` are of those."""
+    looked at, 0 where it is not told; `packets` and `octets` are of those. `direction`: None, it is not told."""
 
     source: Address
     destination: Address
@@ -76,6 +83,7 @@ class TracedFlow:
     first: Microseconds
     last: Microseconds
     sampling: int
+    direction: Direction | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,11 @@ def _read_flow(flow: Mapping[str, Any]) -> TracedFlow:
     bits = {"source_port": 16, "destination_port": 16, "protocol": 8, "tcp_flags": 16, "packets": 64, "octets": 64}
     numbers = {name: _number(flow[name], most) for name, most in bits.items()}
     times = {name: 0 if flow[name] is None else _microseconds(flow[name]) for name in ("first", "last")}
-    return TracedFlow(source, destination, **numbers, **times, sampling=_number(flow["sampling"] or 0, 32))
+    # Of releases before it there is none.
+    told = flow.get("direction")
+    direction = None if told is None else Direction(told)
+    sampling = _number(flow["sampling"] or 0, 32)
+    return TracedFlow(source, destination, **numbers, **times, sampling=sampling, direction=direction)
 
 
 def _address(value: object) -> Address:

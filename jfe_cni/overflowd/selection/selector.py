@@ -9,12 +9,14 @@ import numpy as np
 
 from jfe_cni.overflowd.datagrams import Microseconds, address_of
 from jfe_cni.overflowd.decoders.flows import Flows
-from jfe_cni.overflowd.notices.notice import Class, End, Notice, Reporter, TracedFlow, new_nonce
+from jfe_cni.overflowd.notices.notice import Class, Direction, End, Notice, Reporter, TracedFlow, new_nonce
 from jfe_cni.overflowd.selection.border import at_border
 from jfe_cni.overflowd.selection.duplicates import Duplicates, Observer
 from jfe_cni.overflowd.selection.fan_in import FanIn
 from jfe_cni.overflowd.selection.odds import Draw, Probabilities, of_notice, packets_behind
 from jfe_cni.overflowd.selection.suspicion import CLASSES, SIDES, Side, Site, Suspicion, suspect
+
+_DIRECTIONS = {0: Direction.INGRESS, 1: Direction.EGRESS}
 
 
 @dataclass
@@ -75,7 +77,8 @@ def traced(row: np.void) -> TracedFlow:
         "sampling",
     )
     source, destination = address_of(row["source"].tobytes()), address_of(row["destination"].tobytes())
-    return TracedFlow(source, destination, **{name: int(row[name]) for name in numbers})
+    direction = _DIRECTIONS.get(int(row["direction"]))
+    return TracedFlow(source, destination, **{name: int(row[name]) for name in numbers}, direction=direction)
 
 
 def _evidence(suspicion: Suspicion, number: int) -> tuple[str, ...]:
