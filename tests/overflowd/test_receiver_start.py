@@ -15,6 +15,7 @@ import pytest
 
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
+from jfe_cni.overflowd.receiver.store import open_store
 from tests.overflowd.receiving import Authority, Publisher, client, laboratory, post, started, until
 
 
@@ -65,6 +66,21 @@ async def test_a_replica_that_publishes_another_key_is_not_started(
             """As it was not started, it left nothing there."""
     async with started(other):
         """Nobody publishes the former any more."""
+
+
+async def test_what_another_replica_had_no_room_for_is_asked_for_again(
+    settings: ReceiverSettings, publisher: Publisher
+) -> None:
+    async with started(settings) as receiver:
+        assert (await post(receiver.http, publisher.signed())).status_code == 200
+        another = await open_store(settings.store)
+        try:
+            assert await another.unpin(publisher.domain)
+        finally:
+            await another.close()
+        again = [(await post(receiver.http, publisher.signed())).status_code for _ in range(2)]
+        assert again == [403, 200]
+        assert publisher.asked == 2
 
 
 async def test_behind_the_web_server_of_the_docs_each_network_has_its_own_share(

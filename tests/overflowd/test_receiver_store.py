@@ -226,6 +226,9 @@ async def test_keys_are_pinned_rotated_and_held_on_to(store: Store) -> None:
     (change,) = await store.changes()
     assert (change.domain, change.keys, change.since) == ("carrier.example", (stranger.thumbprint(),), NOW + 5)
 
+    await store.pin("carrier.example", {stranger.thumbprint(): stranger}, NOW + 9)
+    assert await store.changes() == [change], "since then"
+
     assert await store.unpin("carrier.example"), "a person says that it is right"
     assert await store.changes() == []
     assert (await store.pin("carrier.example", {stranger.thumbprint(): stranger}, NOW))[0] is Pinning.FIRST

@@ -131,7 +131,16 @@ async def test_what_there_is_too_much_of_is_told_later_and_what_was_told_costs_n
             second.hooks.tell(each)
         await until(lambda: _is(second.outcome("told") == 3))
         assert second.outcome("too-many") == 0
-    assert hook.targets == Counter({each.name.target: 1 for each in (*several, flood(1_000, "b.example"))})
+        more = [flood(2_000 + number, "a.example") for number in range(MOST_OF_ONE.count)]
+        for each in more:
+            second.hooks.tell(each)
+        await until(lambda: _is(second.outcome("told") == MOST_OF_ONE.count))
+        await until(lambda: _is(second.outcome("too-many") == 3))
+        second.hooks.tell(flood(1_001, "c.example"))
+        await until(lambda: _is(second.outcome("told") == MOST_OF_ONE.count + 1))
+        assert second.outcome("too-many") == 3
+    told = (*several, flood(1_000, "b.example"), *more[:-3], flood(1_001, "c.example"))
+    assert hook.targets == Counter({each.name.target: 1 for each in told})
 
 
 async def test_one_domain_with_many_names_does_not_silence_the_others(store: Store, hook: Hook) -> None:
