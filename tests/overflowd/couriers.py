@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
 from jfe_cni.overflowd.delivery import Delivery, open_delivery
+from jfe_cni.overflowd.delivery.courier import PATIENCE
 from jfe_cni.overflowd.delivery.database import open_database
 from jfe_cni.overflowd.delivery.outcomes import ENDED
 from jfe_cni.overflowd.delivery.schema import copies
@@ -40,10 +41,13 @@ def settings(state_url: str, folder: Path, **changed: Any) -> DeliverySettings:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    wanted: DeliverySettings, registry: CollectorRegistry | None = None, ring: keys.KeyRing = RING
+    wanted: DeliverySettings,
+    registry: CollectorRegistry | None = None,
+    ring: keys.KeyRing = RING,
+    patience: Sequence[float] = PATIENCE,
 ) -> AsyncIterator[tuple[Delivery, asyncio.Task[None]]]:
     """Whose courier runs."""
-    async with open_delivery(wanted, ring, registry or CollectorRegistry()) as delivery:
+    async with open_delivery(wanted, ring, registry or CollectorRegistry(), patience) as delivery:
         running = asyncio.create_task(delivery.courier.run())
         try:
             yield delivery, running
@@ -70,12 +74,12 @@ async def ended(state_url: str, count: int) -> Counter[Row]:
             await asyncio.sleep(0.05)
 
 
-async def _main(given: dict[str, Any]) -> None:
+async def _main(given: dict[str, Any], key_file: Path) -> None:
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    async with delivering(DeliverySettings(**given)) as (_, running):
+    async with delivering(DeliverySettings(**given), ring=keys.read_or_make(key_file)) as (_, running):
         print("running", flush=True)
         await running
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(json.loads(sys.argv[1])))
+    asyncio.run(_main(json.loads(sys.argv[1]), Path(sys.argv[2])))

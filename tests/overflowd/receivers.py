@@ -31,6 +31,12 @@ class UdpReceiver:
         source = [] if came_to is None else [(socket.IPPROTO_IP, _IP_PKTINFO, bytes(4) + came_to[4:8] + bytes(4))]
         self._socket.sendmsg([data], source, 0, to)
 
+    def drain(self) -> None:
+        """What has come, and waits: by now."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.receive()
+
     def receive(self) -> None:
         data, controls, _, sender = self._socket.recvmsg(65_536, 256)
         came_to = next((each for level, kind, each in controls if (level, kind) == (0, _IP_PKTINFO)), None)

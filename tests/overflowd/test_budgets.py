@@ -118,6 +118,45 @@ async def test_a_name_out_of_use_leaves_nothing_and_one_in_use_its_whole_history
     await one.close()
 
 
+async def test_flows_that_are_forged_make_no_more_budgets_than_notices_are_sent(state_url: str) -> None:
+    hands = Hands()
+    store = await open_store(state_url, hands.clock())
+    budgets = EmbeddedBudgets(store, WANTED, "collector")
+    await budgets.start()
+    try:
+        found = [await budgets.admit(f"{number}", ip_address(f"8.8.{number}.1")) for number in range(60)]
+        assert found == [None] * 8 + [Spared.TOTAL_BUDGET] * 52
+        assert len(await store.budgets()) == 2 * 8 + 1
+        written = sum([1 async for _ in store.entries()])
+        assert written <= 1 + 60 + 3 * 8
+    finally:
+        await budgets.close()
+
+
+async def test_who_has_spent_its_own_budget_spends_nothing_of_what_all_share(state_url: str) -> None:
+    async with embedded(state_url, Hands()) as budgets:
+        assert await asked(budgets, "203.0.113.9", 50) == ["sent"] * 3 + [Spared.ADDRESS_BUDGET] * 47
+        for number in range(5):
+            assert await asked(budgets, f"198.51.{number}.1", 1, f"b{number}") == ["sent"]
+        assert await asked(budgets, "198.51.9.1", 1, "c") == [Spared.TOTAL_BUDGET]
+
+
+async def test_all_names_out_of_use_lose_their_budgets_however_many_they_are(sqlite_url: str) -> None:
+    hands = Hands()
+    wanted = Wanted(read_budget("2/1h"), read_budget("9/1h"), read_budget("9/1h"), read_budget("9999/1h"))
+    store = await open_store(sqlite_url, hands.clock())
+    budgets = EmbeddedBudgets(store, wanted, "one", lambda: hands.boottime / 1e6)
+    await asyncio.gather(
+        *(budgets.admit(f"{number}", ip_address(f"8.{number // 250}.{number % 250}.1")) for number in range(600))
+    )
+    assert len(await store.budgets()) == 1_200
+    for _ in range(2):
+        hands.go_on(4 * 3_600)
+        await budgets.keep_up()
+    assert await store.budgets() == []
+    await budgets.close()
+
+
 async def test_a_service_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     budgets = HeldBudgets(AsyncClient(f"unix:{tmp_path}/nobody.sock", token="none"))
     with pytest.raises(ServiceUnreachable):

@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jfe_cni.overflowd.datagrams import Address
@@ -27,7 +28,7 @@ from jfe_cni.overflowd.delivery.sizes import most
 from jfe_cni.overflowd.notices.notice import Notice
 from jfe_cni.overflowd.notices.sealing import largest_sealed
 from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED
-from jfe_cni.overflowd.selection.odds import DEFAULT, LARGEST
+from jfe_cni.overflowd.selection.odds import DEFAULT, LARGEST, of_notice
 from tests.overflowd.test_notices import NOTICE
 
 ALL = (Way.UDP, Way.HTTPS, Way.HTTP, Way.MAIL)
@@ -68,7 +69,32 @@ def test_all_tries_of_a_notice_are_together_less_than_what_it_answers_to(
     spent = sum(cost[each.way] for each in tried)
     brought = packets * size * max(sampling, 1)
     # Of a packet that is drawn with these odds, both ends are sent as much.
-    assert spent < brought or 2 * spent * odds < size
+    assert 2 * spent < brought or 2 * spent * odds < size
+
+
+@given(
+    st.integers(1, 100_000), st.integers(20, 65_535), st.sampled_from([0, 1, 10, 1_000]),
+    st.integers(300, LARGEST_SIGNED), st.ip_addresses(), st.booleans(),
+)  # fmt: skip
+@example(packets=110, size=40, sampling=1, signed=1_200, address=PUBLIC, asks_key=False)
+def test_at_the_largest_odds_both_copies_are_together_less_than_was_carried(
+    packets: int, size: int, sampling: int, signed: int, address: Address, asks_key: bool
+) -> None:
+    """In the long run, of flows that are all alike: by every way and in every try, to both ends."""
+    notice = flow_of(packets, packets * size, sampling, LARGEST)
+    # The copy to the destination is the larger: its end has the longer name.
+    sent = 0
+    for each in (signed, signed + len("destination") - len("source")):
+        cost = {way: most(way, address, each, largest_sealed(each), asks_key=asks_key) for way in Way}
+        sent += sum(cost[done.way] for done in walk(notice, DIRECT, cost, [Told.NO_ANSWER] * 3))
+    carried = packets * max(sampling, 1)
+    chance = float(of_notice(np.array([float(carried)]), LARGEST)[0])
+    assert chance * sent < carried * size
+
+
+def test_a_flow_of_small_packets_at_the_largest_odds_must_have_brought_both_copies() -> None:
+    """110 packets of 40 octets make a notice in two of three times."""
+    assert not answers_to(flow_of(110, 4_400, odds=LARGEST), 4_399)
 
 
 @given(st.integers(300, LARGEST_SIGNED), st.ip_addresses(), st.integers(20, 65_535))
@@ -83,7 +109,7 @@ def test_at_the_usual_odds_every_way_is_open_and_is_still_less_than_was_carried(
 
 
 def test_where_the_odds_are_high_a_flow_must_have_brought_more_than_is_sent() -> None:
-    small, large = flow_of(1, 60, odds=LARGEST), flow_of(250, 15_000, odds=LARGEST)
+    small, large = flow_of(1, 60, odds=LARGEST), flow_of(500, 30_000, odds=LARGEST)
     cost = {Way.UDP: 3_000, Way.HTTPS: 13_000, Way.HTTP: 9_000, Way.MAIL: 0}
     assert next_step(small, DIRECT, (), cost) == Outcome(State.WITHHELD, Spared.LARGER_THAN_ITS_FLOW)
     assert next_step(large, DIRECT, (), cost) == Try(Way.UDP)

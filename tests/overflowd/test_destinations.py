@@ -11,8 +11,10 @@ from jfe_cni.overflowd.delivery.destinations import (
     Withheld,
     expected_amplification,
     is_smaller_than_the_flow,
-    on_the_wire,
 )
+from jfe_cni.overflowd.delivery.outcomes import Way
+from jfe_cni.overflowd.delivery.sizes import most
+from jfe_cni.overflowd.notices.sealing import largest_sealed
 from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED
 from jfe_cni.overflowd.selection.odds import LARGEST
 
@@ -50,32 +52,32 @@ def test_what_is_nobodys_or_everybodys_is_not_sent_to(address: str, why: Withhel
     assert Policy().withheld(ip_address(address)) is why
 
 
-def test_own_networks_and_those_that_asked_not_to_be_told_are_left_alone() -> None:
+def test_own_networks_are_left_alone_and_some_are_told_by_decision() -> None:
     policy = Policy(
         own=(ip_network("8.8.8.0/24"), ip_network("2606:4700::/32")),
         told=(ip_network("10.0.0.0/8"),),
-        opted_out=frozenset({ip_network("9.9.9.9/32"), ip_network("10.9.0.0/16")}),
     )
     assert policy.withheld(ip_address("8.8.8.8")) is Withheld.OWN
     assert policy.withheld(ip_address("2606:4700::1")) is Withheld.OWN
-    assert policy.withheld(ip_address("9.9.9.9")) is Withheld.OPTED_OUT
     assert policy.withheld(ip_address("10.1.1.1")) is None, "somebody has decided so"
-    assert policy.withheld(ip_address("10.9.1.1")) is Withheld.OPTED_OUT, "who asked is left alone whatever is decided"
-    assert policy.withheld(ip_address("9.9.9.8")) is None
+    assert policy.withheld(ip_address("9.9.9.9")) is None
+
+
+ADDRESS = ip_address("2606:4700::1111")
+LARGEST_BY_UDP = most(Way.UDP, ADDRESS, LARGEST_SIGNED, largest_sealed(LARGEST_SIGNED), asks_key=False)
 
 
 @pytest.mark.parametrize("odds", [1e-6, 1e-5, 1e-4])
 def test_nobody_makes_more_than_it_spends(odds: float) -> None:
-    """Of the largest notice, to both ends, for the smallest packets that can be."""
-    largest = on_the_wire(LARGEST_SIGNED, ip_address("2606:4700::1111"))
+    """Of the largest notice, all its tries by UDP, to both ends, for the smallest packets that can be."""
+    largest = LARGEST_BY_UDP
     assert expected_amplification(largest, odds, SMALLEST_PACKET) < 1
 
 
 def test_at_the_cap_of_the_odds_a_flow_must_be_larger_than_its_notice() -> None:
     """There the odds alone would not keep it below 1: the flow itself must."""
-    largest = on_the_wire(LARGEST_SIGNED, ip_address("2606:4700::1111"))
-    assert expected_amplification(largest, LARGEST, SMALLEST_PACKET) > 1
-    assert not is_smaller_than_the_flow(1_000, octets=999, sampling=0)
-    assert not is_smaller_than_the_flow(1_000, octets=1_000, sampling=1)
-    assert is_smaller_than_the_flow(1_000, octets=1_001, sampling=0)
+    assert expected_amplification(LARGEST_BY_UDP, LARGEST, SMALLEST_PACKET) > 1
+    assert not is_smaller_than_the_flow(1_000, octets=1_999, sampling=0)
+    assert not is_smaller_than_the_flow(1_000, octets=2_000, sampling=1)
+    assert is_smaller_than_the_flow(1_000, octets=2_001, sampling=0)
     assert is_smaller_than_the_flow(1_000, octets=40, sampling=1_000)

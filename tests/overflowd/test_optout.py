@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -22,6 +23,13 @@ def test_what_is_asked_is_read_with_the_key_that_asks() -> None:
     signed = sign(DIGEST, KEY, until=2_000_000_000, prefix_length=24).encode()
     assert asked(signed, DIGEST) == OptOutAsked(KEY.thumbprint(), 2_000_000_000, 24)
     assert asked(sign(DIGEST, KEY).encode(), DIGEST) == OptOutAsked(KEY.thumbprint(), None, None)
+
+
+def test_what_is_asked_for_longer_than_the_calendar_goes_is_for_good() -> None:
+    end = 253_402_300_799
+    assert datetime.fromtimestamp(end, UTC).year == 9999
+    for until, found in ((end, end), (end + 1, None), (1 << 40, None), (10**30, None)):
+        assert asked(sign(DIGEST, KEY, until=until).encode(), DIGEST) == OptOutAsked(KEY.thumbprint(), found, None)
 
 
 def test_it_is_no_larger_than_the_notice_that_it_answers() -> None:

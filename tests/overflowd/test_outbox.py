@@ -19,15 +19,18 @@ from jfe_cni.databases.engines import writer
 from jfe_cni.errors import RequestError, StoreError
 from jfe_cni.overflowd.delivery.counts import Counts
 from jfe_cni.overflowd.delivery.database import Database, open_database
+from jfe_cni.overflowd.delivery.decisions import LONGEST_WAIT
 from jfe_cni.overflowd.delivery.outbox import LEASE, Outbox
 from jfe_cni.overflowd.delivery.outcomes import Outcome, Spared, State, Way
 from jfe_cni.overflowd.delivery.schema import copies
+from jfe_cni.overflowd.notices import keys
 from jfe_cni.overflowd.notices.notice import End, Notice, decode, new_nonce
 from jfe_cni.ratelock.stores import open_store
 from tests.overflowd.test_notices import NOTICE
 
 DAY = 86_400 * 1_000_000
 TAKEN = Outcome(State.SENT, None, Way.UDP)
+RING = keys.KeyRing(keys.new_key())
 
 
 def several(count: int) -> list[Notice]:
@@ -53,10 +56,12 @@ class Opened:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, collector: str = "one", most: int = 100_000, retention: int = DAY) -> AsyncIterator[Opened]:
+async def opened(
+    url: str, collector: str = "one", most: int = 100_000, retention: int = DAY, ring: keys.KeyRing = RING
+) -> AsyncIterator[Opened]:
     async with open_database(url) as database:
         registry = CollectorRegistry()
-        yield Opened(Outbox(database, Counts(registry), collector, most, retention), database, registry)
+        yield Opened(Outbox(database, Counts(registry), collector, ring, most, retention), database, registry)
 
 
 async def test_a_notice_that_was_put_waits_in_two_copies_over_a_restart(state_url: str) -> None:
@@ -183,6 +188,62 @@ async def test_where_too_many_wait_the_oldest_is_accounted_for_as_dropped(state_
         await one.outbox.put(several(2))
         assert [state for state, _ in await one.rows()] == [State.DROPPED] * 3 + [State.WAITING] * 3
         assert one.counted(State.DROPPED, "outnumbered") == 3
+
+
+async def test_however_many_are_put_at_once_no_more_wait_than_the_limit(state_url: str) -> None:
+    # More than go in one transaction, and more than are dropped in one.
+    async with opened(state_url, most=10) as one:
+        await one.outbox.put(several(11_000))
+        assert await one.states() == {State.WAITING: 10, State.DROPPED: 21_990}
+        assert one.counted(State.DROPPED, "outnumbered") == 21_990
+    async with opened(state_url, most=4) as lowered:
+        await lowered.outbox.put(several(1))
+        assert (await lowered.states())[State.WAITING] == 4
+
+
+async def test_a_limit_that_was_lowered_by_many_holds_from_the_next_put_on(state_url: str) -> None:
+    async with opened(state_url) as former:
+        await former.outbox.put(several(6_000))
+    async with opened(state_url, most=10) as one:
+        await one.outbox.put(several(1))
+        assert (await one.states())[State.WAITING] == 10
+
+
+async def test_a_copy_is_sent_by_who_holds_the_key_that_it_names_and_by_nobody_else(state_url: str) -> None:
+    async with (
+        opened(state_url, "one") as one,
+        opened(state_url, "same key") as same,
+        opened(state_url, "other key", ring=keys.KeyRing(keys.new_key())) as other,
+    ):
+        await one.outbox.put(several(2))
+        assert await other.outbox.claim(10) == []
+        assert len(await same.outbox.claim(1)) == 1, "it may be signed by whoever holds the key"
+        one.outbox.hold(RING.rotated(0))
+        assert len(await one.outbox.claim(10)) == 3, "one that was rotated since is held still"
+        await one.outbox.put(several(1))
+        assert await same.outbox.claim(10) == [], "whose key is not new"
+
+
+async def test_what_nobody_takes_any_more_is_accounted_for_as_too_old(state_url: str) -> None:
+    async with opened(state_url, "gone") as gone:
+        await gone.outbox.put(several(1))
+    async with opened(state_url, "other", ring=keys.KeyRing(keys.new_key())) as other:
+        await other.outbox.keep_up()
+        assert await other.states() == {State.WAITING: 2}
+        older = update(copies).values(put_at=copies.c.put_at - LONGEST_WAIT - 1)
+        await other.database.run(lambda each: each.execute(older))
+        await other.outbox.keep_up()
+        assert await other.rows() == [(State.WITHHELD, Spared.TOO_OLD)] * 2
+        assert other.counted(State.WITHHELD, Spared.TOO_OLD) == 2
+
+
+async def test_the_oldest_are_claimed_or_the_newest_or_those_of_an_address(state_url: str) -> None:
+    async with opened(state_url) as one:
+        await one.outbox.put(several(3))
+        assert [each.id for each in await one.outbox.claim(1)] == [1]
+        assert [each.id for each in await one.outbox.claim(1, newest=True)] == [6]
+        found = await one.outbox.claim(10, among=[NOTICE.flow.source])
+        assert [each.address for each in found] == [NOTICE.flow.source] * 2
 
 
 async def test_what_ended_long_ago_is_forgotten_and_what_waits_is_not(state_url: str) -> None:

@@ -38,9 +38,6 @@ def run(**flags: Any) -> None:
 class Printed:
     """The outbox of a dry run."""
 
-    def rotate(self) -> None:
-        """Nothing is signed."""
-
     async def put(self, notices: Sequence[Notice]) -> None:
         await asyncio.to_thread(self._print, [encode(notice).decode() for notice in notices])
 
@@ -51,11 +48,11 @@ class Printed:
 
 async def _run(settings: Settings) -> None:
     log = configure(LOGGER, settings.log_format)
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with _outbox(settings, stop) as outbox:
-        loop.add_signal_handler(signal.SIGHUP, outbox.rotate)
+    loop, stop, rotated = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    # Before anything is opened: what opens waits for others, and SIGHUP would end it (signal(7)).
+    for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, rotated)):
+        loop.add_signal_handler(number, event.set)
+    async with _outbox(settings, stop, rotated) as outbox:
         with opened(settings, outbox) as collector:
             async with _health(settings, outbox, collector, stop) as port:
                 about = {"ports": collector.ports, "room": collector.room, "listen": port, "send": settings.send}
@@ -66,12 +63,14 @@ async def _run(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _outbox(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Delivering | Printed]:
+async def _outbox(
+    settings: Settings, stop: asyncio.Event, rotated: asyncio.Event
+) -> AsyncIterator[Delivering | Printed]:
     """Where delivery ends by itself, all ends."""
     if not settings.send:
         yield Printed()
         return
-    async with delivering(settings, settings.key_file, stop) as made:
+    async with delivering(settings, settings.key_file, stop, rotated) as made:
         yield made
 
 

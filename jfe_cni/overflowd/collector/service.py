@@ -32,7 +32,7 @@ from jfe_cni.structured_log import fields
 
 # Seconds between tries to put what the outbox refuses for now: what comes waits in the sockets meanwhile.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-# Of the time that there is to stop, what reading the sockets empty may take, and as much for the outbox.
+# Of the time that there is to stop, what reading the sockets empty may take; the rest is for the outbox.
 _DRAINING = 0.5
 
 Network = IPv4Network | IPv6Network
@@ -61,6 +61,9 @@ class Collector:
         self._log = logging.getLogger(__name__)
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
+        # From the stop on: for all that is put still.
+        self._put_by: float | None = None
+        self._putting: asyncio.Timeout | None = None
         self._collecting = Collecting(
             sockets,
             Exporters(None if allowed is None else networks(allowed, "--exporters"), drops),
@@ -82,7 +85,7 @@ class Collector:
                 await asyncio.wait((thread, waiting), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waiting.cancel()
-                self._stopping.set()
+                self._stop_putting()
                 wake.set()
                 await thread
 
@@ -91,30 +94,42 @@ class Collector:
         asyncio.run_coroutine_threadsafe(self._put_until_taken(notices), self._loop).result()
 
     async def _put_until_taken(self, notices: Sequence[Notice]) -> None:
-        pause, until = _FIRST_PAUSE, None
-        while True:
-            try:
-                await self._outbox.put(notices)
-            except JfeError as error:
-                self.counts.put_failures += 1
-                if self.refused is None:
-                    self._log.error("outbox refuses", extra=fields(reason=error.message, waiting=len(notices)))
-                self.refused = error
-            else:
-                self.refused = None
-                return
-            if self._stopping.is_set():
-                until = self._loop.time() + self._stop_timeout * _DRAINING if until is None else until
-                if self._loop.time() > until:
-                    self._give_up(notices)
-                    return
-                await asyncio.sleep(_FIRST_PAUSE)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = _FIRST_PAUSE
+        try:
+            async with asyncio.timeout_at(self._put_by) as self._putting:
+                while not await self._is_put(notices):
+                    if self._stopping.is_set():
+                        await asyncio.sleep(_FIRST_PAUSE)
+                    else:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._stopping.wait(), pause)
+                        pause = min(2 * pause, _LONGEST_PAUSE)
+        except TimeoutError:
+            self._give_up(notices)
+        finally:
+            self._putting = None
+
+    async def _is_put(self, notices: Sequence[Notice]) -> bool:
+        try:
+            await self._outbox.put(notices)
+        except JfeError as error:
+            self.counts.put_failures += 1
+            if self.refused is None:
+                self._log.error("outbox refuses", extra=fields(reason=error.message, waiting=len(notices)))
+            self.refused = error
+            return False
+        self.refused = None
+        return True
+
+    def _stop_putting(self) -> None:
+        """One deadline for all that is put still."""
+        self._put_by = self._loop.time() + self._stop_timeout
+        self._stopping.set()
+        if self._putting is not None:
+            self._putting.reschedule(self._put_by)
 
     def _give_up(self, notices: Sequence[Notice]) -> None:
-        """Accounts for each."""
+        """Accounts for each; the outbox may have it nevertheless, where the database took it and nobody heard of it."""
         self.counts.lost += len(notices)
         for notice in notices:
             flow = notice.flow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.delivery.budgets import Budgets, EmbeddedBudgets, HeldBudgets
 from jfe_cni.overflowd.delivery.counts import Counts
-from jfe_cni.overflowd.delivery.courier import Courier
+from jfe_cni.overflowd.delivery.courier import PATIENCE, Courier
 from jfe_cni.overflowd.delivery.database import open_database
 from jfe_cni.overflowd.delivery.http import Ports, open_http
 from jfe_cni.overflowd.delivery.mail import MailServer, MailWay
@@ -42,10 +42,10 @@ class Delivery:
 
 @contextlib.asynccontextmanager
 async def open_delivery(
-    settings: DeliverySettings, ring: KeyRing, registry: CollectorRegistry
+    settings: DeliverySettings, ring: KeyRing, registry: CollectorRegistry, patience: Sequence[float] = PATIENCE
 ) -> AsyncIterator[Delivery]:
-    """`ring`: its first key signs. `registry`: what is counted is counted there. Raises RequestError: unfit settings;
-    StoreError: a database that can't be reached."""
+    """`ring`: its first key signs. `registry`: what is counted is counted there. `patience`: of the courier. Raises
+    RequestError: unfit settings; StoreError: a database that can't be reached."""
     collector, counts = settings.collector or socket.gethostname(), Counts(registry)
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.state))
@@ -58,9 +58,11 @@ async def open_delivery(
                 aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
             )
             rdap = Rdap(session, read_bootstrap([Path(each) for each in settings.rdap]))
-            mail = MailWay(_mail_server(settings), rdap, budgets)
+            # However slow its server, most slots are left to the other ways.
+            mail = MailWay(_mail_server(settings), rdap, budgets, max(1, settings.concurrency // 8))
+            stack.callback(mail.close)
         retention = round(settings.retention * _DAY)
-        outbox = Outbox(database, counts, collector, settings.outbox_limit, retention)
+        outbox = Outbox(database, counts, collector, ring, settings.outbox_limit, retention)
         left_alone = LeavingAlone(database)
         udp = UdpWay(settings.udp_port)
         yield Delivery(
@@ -71,11 +73,12 @@ async def open_delivery(
                 budgets,
                 Ways(order, udp, http, mail, ReceiverKeys(), budgets, settings.sealing),
                 settings.delivery_policy(),
-                ring.signing,
+                ring,
                 counts,
                 send=settings.send,
                 concurrency=settings.concurrency,
                 stop_seconds=settings.delivery_timeout,
+                patience=patience,
             ),
             left_alone,
         )

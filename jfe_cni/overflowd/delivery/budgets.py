@@ -1,21 +1,26 @@
 """How much is sent, whatever the flows do: to one address, to one network, to one abuse desk, and in all. Counted by
 ratelock, exactly and over restarts, before anything is sent.
 
-Embedded, on ratelock's library, all of a notice's meters are counted at one stroke or none is, and several collectors
-may share a store. Held by the service, each name is an attempt of its own, and its owner sets the budgets: three in ten
-seconds for every name that has none of its own, and for the collector what its owner gives to it.
+Embedded, on ratelock's library, several collectors may share a store. What all share is counted by itself: before a
+name gets a budget, so that flows that somebody forges make no more of them than are sent; and after the name's own,
+where it has one, so that a name that has spent it spends nothing of all.
+
+Held by the service, each name is an attempt of its own, and its owner sets the budgets: three in ten seconds for every
+name that has none of its own, and for the collector what its owner gives to it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.datagrams import Address
@@ -33,7 +38,7 @@ _HOUR: Microseconds = 3_600 * 1_000_000
 # Names whose budget is known to be set; one that is forgotten is looked up again.
 _MOST_KNOWN = 100_000
 # Budgets that are taken away in one go: others wait meanwhile.
-_REMOVED_TOGETHER = 1_000
+_REMOVED_TOGETHER = 100
 # What a name's secret is asked for, where it has one: nobody has.
 _FIELD = "sent"
 
@@ -101,6 +106,7 @@ class EmbeddedBudgets:
         self._total = wanted.total
         self._known: OrderedDict[Meter, float] = OrderedDict()
         self._leaving: dict[Meter, float] = {}
+        self._making: WeakValueDictionary[Meter, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self) -> None:
         """Raises StoreError."""
@@ -108,26 +114,35 @@ class EmbeddedBudgets:
 
     async def admit(self, notice: str, address: Address) -> Spared | None:
         (of_address, _), (of_prefix, _) = _names(address)
-        meters = (_ALL, Meter("secret", of_prefix), Meter("secret", of_address))
-        return await self._admit(notice, of_address, meters)
+        names = (Meter("secret", of_prefix), Meter("secret", of_address))
+        if all(map(self._is_known, names)):
+            return await self._admit_in_order(notice, names)
+        # Those that come at once to what is new wait for the first.
+        async with self._making.setdefault(names[0], asyncio.Lock()):
+            return await self._admit_in_order(notice, names)
+
+    async def _admit_in_order(self, notice: str, names: tuple[Meter, ...]) -> Spared | None:
+        known = tuple(meter for meter in names if self._is_known(meter))
+        new = tuple(meter for meter in names if meter not in known)
+        for meters in (known, (_ALL,), new):
+            if meters and (spared := await self._admit(notice, meters)) is not None:
+                return spared
+        return None
 
     async def admit_contact(self, notice: str, contact: str) -> Spared | None:
-        name = f"contact/{contact}"
-        return await self._admit(notice, name, (Meter("secret", name),))
+        return await self._admit(notice, (Meter("secret", f"contact/{contact}"),))
 
     async def keep_up(self) -> None:
         """Removes the budgets of names that are out of use. Raises StoreError."""
         now = self._clock()
-        done = [meter for meter, at in self._leaving.items() if at <= now][:_REMOVED_TOGETHER]
+        # The delay has passed: now they leave no trace.
+        done = [meter for meter, at in self._leaving.items() if at <= now]
+        await self._remove_all([meter for meter in done if meter not in self._known])
         for meter in done:
             del self._leaving[meter]
-            if meter not in self._known:
-                # The delay has passed: now it leaves no trace.
-                await self._remove(meter)
         idle = [each.meter for each in await self._store.budgets() if self._is_idle(each, now)]
-        for meter in idle[:_REMOVED_TOGETHER]:
-            await self._remove(meter)
-            self._leaving[meter] = now + self._delay / 1e6
+        await self._remove_all(idle)
+        self._leaving.update(dict.fromkeys(idle, now + self._delay / 1e6))
 
     async def close(self) -> None:
         await self._store.close()
@@ -138,12 +153,13 @@ class EmbeddedBudgets:
             return False
         return self._known.get(stored.meter, 0.0) <= now
 
-    async def _admit(self, notice: str, name: str, meters: tuple[Meter, ...]) -> Spared | None:
+    async def _admit(self, notice: str, meters: tuple[Meter, ...]) -> Spared | None:
+        """At one stroke, or none of them."""
         for meter in meters:
             if meter.kind == "secret":
                 await self._prepare(meter)
-        key, digest = _key(notice, name)
-        attempt = Attempt(self._collector, "sign", name, meters, idempotency_key=key, request_digest=digest)
+        key, digest = _key(notice, " ".join(f"{meter.kind}:{meter.name}" for meter in meters))
+        attempt = Attempt(self._collector, "sign", meters[-1].name, meters, idempotency_key=key, request_digest=digest)
         verdict = await self._store.admit(attempt)
         match verdict:
             case Admitted():
@@ -154,12 +170,14 @@ class EmbeddedBudgets:
                 return Spared(f"{spent.partition('/')[0]}-budget")
         raise AssertionError("a key stands for one name of one notice")
 
+    def _is_known(self, meter: Meter) -> bool:
+        return self._known.get(meter, 0.0) > self._clock()
+
     async def _prepare(self, meter: Meter) -> None:
-        now = self._clock()
-        if self._known.get(meter, 0.0) > now:
+        if self._is_known(meter):
             return
         await self._set(meter, self._wanted[meter.name.partition("/")[0]])
-        self._known[meter] = now + self._delay / 2e6
+        self._known[meter] = self._clock() + self._delay / 2e6
         self._known.move_to_end(meter)
         while len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
@@ -169,6 +187,10 @@ class EmbeddedBudgets:
         if stored != StoredBudget(meter, wanted):
             act = OwnerAct(self._collector, "budget.set", f"{meter.kind}:{meter.name}")
             await self._store.set_budget(meter, wanted, act)
+
+    async def _remove_all(self, meters: Sequence[Meter]) -> None:
+        for start in range(0, len(meters), _REMOVED_TOGETHER):
+            await asyncio.gather(*map(self._remove, meters[start : start + _REMOVED_TOGETHER]))
 
     async def _remove(self, meter: Meter) -> None:
         act = OwnerAct(self._collector, "budget.remove", f"{meter.kind}:{meter.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._commits: GroupCommit[Work, Any] = GroupCommit(self._transact)
+        self._closing = threading.Event()
 
     async def run(self, work: Callable[[Connection], Answer]) -> Answer:
         """What `work` returns, when it is durable. It may be run again where nobody knows whether it was committed: it
@@ -42,13 +44,17 @@ class Database:
         return cast(Answer, await self._commits.submit(work))
 
     async def close(self) -> None:
-        """What waits is still committed."""
+        """What waits is still committed, if the database takes it at once."""
+        self._closing.set()
         await self._commits.close()
         await asyncio.to_thread(self._engine.dispose)
 
     def _transact(self, together: Sequence[Work]) -> Sequence[Any]:
+        failure: Exception | None = None
         for pause in _PAUSES:
-            time.sleep(pause)
+            # Who closes waits for no database that is away.
+            if self._closing.wait(pause) and failure is not None:
+                break
             try:
                 with self._engine.begin() as connection:
                     return [work(connection) for work in together]
@@ -56,6 +62,7 @@ class Database:
                 if not may_pass(error):
                     raise store_error(error) from error
                 failure = error
+        assert failure is not None
         raise store_error(failure) from failure
 
 

@@ -49,8 +49,8 @@ def withheld(
 
 
 def answers_to(notice: Notice, octets: int) -> bool:
-    """Whether so many octets, to one end, are less than what the notice answers to: the flow itself, or, where the odds
-    are small, the packets that one notice stands for."""
+    """Whether so many octets, to each of two ends, are together less than what the notice answers to: the flow itself,
+    or, where the odds are small, the packets that one notice stands for."""
     flow = notice.flow
     if is_smaller_than_the_flow(octets, flow.octets, flow.sampling):
         return True

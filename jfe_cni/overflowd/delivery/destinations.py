@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -10,9 +10,6 @@ from jfe_cni.overflowd.datagrams import Address
 
 UDP_PORT = 65_535
 """As planned in 2016: no service is there to be hurt."""
-
-_HEADERS = {4: 20 + 8, 6: 40 + 8}
-"""Of IP and UDP: what a notice costs the path beside its payload."""
 
 Network = IPv4Network | IPv6Network
 
@@ -38,16 +35,13 @@ class Withheld(StrEnum):
 @dataclass(frozen=True)
 class Policy:
     """`own`: networks that hear of it otherwise. `told`: networks that are sent to whatever they are, by somebody's
-    decision: a laboratory, a site's own. `opted_out`: those that asked not to be told."""
+    decision: a laboratory, a site's own."""
 
     own: tuple[Network, ...] = ()
     told: tuple[Network, ...] = ()
-    opted_out: frozenset[Network] = field(default_factory=frozenset)
 
     def withheld(self, address: Address) -> Withheld | None:
         """None: it may be sent."""
-        if _in(address, self.opted_out):
-            return Withheld.OPTED_OUT
         if _in(address, self.told):
             return None
         if _in(address, self.own):
@@ -74,13 +68,8 @@ def _kind(address: Address) -> Withheld | None:
     return None if address.is_global else Withheld.PRIVATE
 
 
-def _in(address: Address, networks: tuple[Network, ...] | frozenset[Network]) -> bool:
+def _in(address: Address, networks: tuple[Network, ...]) -> bool:
     return any(address.version == each.version and address in each for each in networks)
-
-
-def on_the_wire(payload: int, address: Address) -> int:
-    """Octets that a notice of `payload` bytes is, by UDP, to this address."""
-    return payload + _HEADERS[address.version]
 
 
 def expected_amplification(size: int, odds: float, octets_per_packet: float) -> float:
@@ -90,5 +79,5 @@ def expected_amplification(size: int, odds: float, octets_per_packet: float) -> 
 
 
 def is_smaller_than_the_flow(size: int, octets: int, sampling: int) -> bool:
-    """Whether a notice of `size` octets, to one end, is less than what the flow has brought there."""
-    return size < octets * max(sampling, 1)
+    """Whether a notice of `size` octets to each of two ends is, with both, less than what the flow has brought."""
+    return 2 * size < octets * max(sampling, 1)

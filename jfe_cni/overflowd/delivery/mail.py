@@ -7,6 +7,7 @@ import asyncio
 import json
 import smtplib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -50,7 +51,12 @@ class MailServer:
 
 
 class MailWay:
-    def __init__(self, server: MailServer, rdap: Rdap, budgets: Budgets) -> None:
+    """`most`: letters under way at once, each in a thread of its own; beyond it the answer is `not-now`."""
+
+    def __init__(self, server: MailServer, rdap: Rdap, budgets: Budgets, most: int) -> None:
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="mail")
+        self._most = most
+        self._under_way = 0
         self._server = server
         self._rdap = rdap
         self._budgets = budgets
@@ -60,13 +66,26 @@ class MailWay:
         report = xarf.report(notice, signed)
         if isinstance(report, xarf.Untold):
             return Answer(Told.NO_CONTACT)
+        if self._under_way >= self._most:
+            return Answer(Told.NOT_NOW)
+        self._under_way += 1
+        try:
+            return await self._mail(address, notice, report)
+        finally:
+            self._under_way -= 1
+
+    def close(self) -> None:
+        """What is being said to the server is said to its end; nobody waits for it."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _mail(self, address: Address, notice: Notice, report: dict[str, object]) -> Answer:
         contact = await self._rdap.contact(address)
         if contact is None:
             return Answer(Told.NO_CONTACT)
         if await self._budgets.admit_contact(f"{notice.nonce} {notice.to}", contact) is not None:
             return Answer(Told.NOT_NOW)
         message = letter(notice, report, self._server.sender, contact)
-        return Answer(await asyncio.to_thread(self._send, message))
+        return Answer(await asyncio.get_running_loop().run_in_executor(self._threads, self._send, message))
 
     def _send(self, message: EmailMessage) -> Told:
         try:

@@ -7,7 +7,7 @@ collector has not been heard of for `LEASE`, was interrupted, and nobody knows h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -17,8 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.delivery.counts import Counts
 from jfe_cni.overflowd.delivery.database import Database, now
-from jfe_cni.overflowd.delivery.outcomes import ENDED, Broken, Outcome, State
+from jfe_cni.overflowd.delivery.decisions import LONGEST_WAIT
+from jfe_cni.overflowd.delivery.outcomes import ENDED, Broken, Outcome, Spared, State
 from jfe_cni.overflowd.delivery.schema import copies
+from jfe_cni.overflowd.notices.keys import KeyRing
 from jfe_cni.overflowd.notices.notice import Notice, encode
 from jfe_cni.overflowd.notices.notice import copies as copies_of
 
@@ -27,8 +29,11 @@ LEASE: Microseconds = 30 * 1_000_000
 
 _INTERRUPTED = Outcome(State.UNKNOWN, Broken.INTERRUPTED)
 _OUTNUMBERED = Outcome(State.DROPPED, Broken.OUTNUMBERED)
+_TOO_OLD = Outcome(State.WITHHELD, Spared.TOO_OLD)
 # Rows that go in one transaction, and variables of one statement: SQLite has 32,766 (sqlite.org/limits.html).
 _TOGETHER = 10_000
+# Notices of two copies each: what others ask of the database waits meanwhile.
+_PUT_TOGETHER = 1_000
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,17 @@ class Claimed:
 
 
 class Outbox:
-    """`collector`: its name, of no other that runs on the same database. `most_waiting`: copies. `retention`: of what
-    has ended."""
+    """`collector`: its name, of no other that runs on the same database. `ring`: the keys that it holds.
+    `most_waiting`: copies. `retention`: of what has ended."""
 
     def __init__(
-        self, database: Database, counts: Counts, collector: str, most_waiting: int, retention: Microseconds
+        self,
+        database: Database,
+        counts: Counts,
+        collector: str,
+        ring: KeyRing,
+        most_waiting: int,
+        retention: Microseconds,
     ) -> None:
         self._database = database
         self._counts = counts
@@ -54,42 +65,47 @@ class Outbox:
         self._most_waiting = most_waiting
         self._retention = retention
         self._held: set[int] = set()
+        self.hold(ring)
         self.arrived = asyncio.Event()
         """Set when copies were put here; whoever waits for it clears it."""
 
+    def hold(self, ring: KeyRing) -> None:
+        """From now on. A notice says where its key is published: it is signed by who held the key of that time, be it
+        rotated since, and by no other collector on the same database."""
+        self._signer = ring.signing.thumbprint()
+        self._signers = (self._signer, *(key.thumbprint() for key, _ in ring.former))
+
     async def put(self, notices: Sequence[Notice]) -> None:
         """Durable when it returns: a row for each copy, once, however often it is put. Raises StoreError."""
-        rows = [
-            {
-                "nonce": copy.nonce,
-                "to_end": copy.to.value,
-                "address": str(address),
-                "notice": encode(copy),
-                "state": State.WAITING,
-            }
-            for notice in notices
-            for address, copy in copies_of(notice)
-        ]
-        if not rows:
-            return
+        for start in range(0, len(notices), _PUT_TOGETHER):
+            await self._put(notices[start : start + _PUT_TOGETHER])
+            self.arrived.set()
 
-        def work(connection: Connection) -> int:
+    async def _put(self, notices: Sequence[Notice]) -> None:
+        rows = await asyncio.to_thread(_rows, notices, self._signer)
+
+        def work(connection: Connection) -> None:
             at = now(connection)
             connection.execute(_insert(connection), [{**row, "put_at": at, "changed_at": at} for row in rows])
-            return self._drop_oldest(connection, at)
 
-        dropped = await self._database.run(work)
+        await self._database.run(work)
         self._counts.put.inc(len(rows))
-        if dropped:
+        while dropped := await self._database.run(self._drop_oldest):
             self._counts.ended(_OUTNUMBERED, dropped)
-        self.arrived.set()
 
-    async def claim(self, most: int) -> Sequence[Claimed]:
-        """The oldest that wait, and that no other collector has. They are being sent from now on."""
+    async def claim(
+        self, most: int, *, newest: bool = False, among: Collection[Address] | None = None
+    ) -> Sequence[Claimed]:
+        """The oldest that wait, or the newest, whose key this collector holds, and that no other has. They are being
+        sent from now on. `among`: to these addresses; None, to any."""
+        order = copies.c.id.desc() if newest else copies.c.id
+        mine = [copies.c.state == State.WAITING, copies.c.signer.in_(self._signers)]
+        if among is not None:
+            mine.append(copies.c.address.in_([str(address) for address in among]))
 
         def work(connection: Connection) -> Sequence[Claimed]:
             at = now(connection)
-            wanted = select(copies).where(copies.c.state == State.WAITING).order_by(copies.c.id).limit(most)
+            wanted = select(copies).where(*mine).order_by(order).limit(most)
             rows = connection.execute(wanted.with_for_update(skip_locked=True)).all()
             held = {"state": State.SENDING, "holder": self._collector, "held_until": at + LEASE, "changed_at": at}
             if rows:
@@ -120,6 +136,8 @@ class Outbox:
         held = sorted(self._held)
         await self._database.run(lambda connection: self._renew(connection, held))
         await self._interrupted(mine=False)
+        if many := await self._database.run(_give_up_too_old):
+            self._counts.ended(_TOO_OLD, many)
         await self._database.run(self._forget)
         self._counts.waiting.set(await self._database.run(_count_waiting))
 
@@ -154,7 +172,7 @@ class Outbox:
         mine = (copies.c.id.in_(held), copies.c.state == State.SENDING, copies.c.holder == self._collector)
         connection.execute(update(copies).where(*mine).values(held_until=now(connection) + LEASE))
 
-    def _drop_oldest(self, connection: Connection, at: Microseconds) -> int:
+    def _drop_oldest(self, connection: Connection) -> int:
         too_many = (
             select(copies.c.id)
             .where(copies.c.state == State.WAITING)
@@ -164,11 +182,7 @@ class Outbox:
             # What another collector is taking this moment waits no more.
             .with_for_update(skip_locked=True)
         )
-        ids = connection.execute(too_many).scalars().all()
-        if not ids:
-            return 0
-        values = {"state": _OUTNUMBERED.state, "reason": _OUTNUMBERED.reason, "changed_at": at}
-        return connection.execute(update(copies).where(copies.c.id.in_(ids)).values(values)).rowcount
+        return _end_waiting(connection, connection.execute(too_many).scalars().all(), _OUTNUMBERED)
 
     def _forget(self, connection: Connection) -> None:
         before = now(connection) - self._retention
@@ -180,6 +194,39 @@ class Outbox:
         )
         if ids := connection.execute(ended).scalars().all():
             connection.execute(delete(copies).where(copies.c.id.in_(ids)))
+
+
+def _give_up_too_old(connection: Connection) -> int:
+    """Of whoever put it, who may be gone for good: nobody else has its key."""
+    too_old = (
+        select(copies.c.id)
+        .where(copies.c.state == State.WAITING, copies.c.put_at < now(connection) - LONGEST_WAIT)
+        .limit(_TOGETHER)
+        .with_for_update(skip_locked=True)
+    )
+    return _end_waiting(connection, connection.execute(too_old).scalars().all(), _TOO_OLD)
+
+
+def _end_waiting(connection: Connection, ids: Sequence[int], outcome: Outcome) -> int:
+    if not ids:
+        return 0
+    values = {"state": outcome.state, "reason": outcome.reason, "changed_at": now(connection)}
+    return connection.execute(update(copies).where(copies.c.id.in_(ids)).values(values)).rowcount
+
+
+def _rows(notices: Sequence[Notice], signer: str) -> list[dict[str, object]]:
+    return [
+        {
+            "nonce": copy.nonce,
+            "to_end": copy.to.value,
+            "address": str(address),
+            "notice": encode(copy),
+            "signer": signer,
+            "state": State.WAITING,
+        }
+        for notice in notices
+        for address, copy in copies_of(notice)
+    ]
 
 
 def _count_waiting(connection: Connection) -> int:

@@ -21,7 +21,8 @@ _Number = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData()
 
-# One row a copy of a notice. `holder`: the collector that sends it, until `held_until` unless it says so again.
+# One row a copy of a notice. `signer`: the key that its collector signed by when it was put, by its thumbprint; only
+# who holds that key may send it. `holder`: the collector that sends it, until `held_until` unless it says so again.
 copies = Table(
     "copies",
     metadata,
@@ -30,6 +31,7 @@ copies = Table(
     Column("to_end", Text, nullable=False),
     Column("address", Text, nullable=False),
     Column("notice", LargeBinary, nullable=False),  # as `notice.encode` writes it
+    Column("signer", Text),
     Column("state", Text, nullable=False),
     Column("reason", Text),
     Column("way", Text),
@@ -40,6 +42,7 @@ copies = Table(
     # Put again where nobody knows whether it was, it is there once.
     UniqueConstraint("nonce", "to_end", name="copies_by_nonce"),
     Index("copies_by_state", "state", "id"),
+    Index("copies_by_address", "state", "address"),
     Index("copies_by_age", "changed_at"),
 )
 

@@ -58,7 +58,9 @@ class DeliverySettings:
     )
     concurrency: int = field(
         default=64,
-        metadata=about("Copies under way at once", unit="copies", reason="twenty a second where nobody answers"),
+        metadata=about(
+            "Copies under way at once", unit="copies", reason="three a second where nobody answers by any way"
+        ),
     )
     outbox_limit: int = field(
         default=100_000,
@@ -110,9 +112,11 @@ class DeliverySettings:
     )
     mail_from: str = field(default="", metadata=about("The sender's mail address", reason="none; mail needs one"))
     delivery_timeout: float = field(
-        default=20.0,
+        default=18.0,
         metadata=about(
-            "How long copies that are under way at the end may take", unit="s", reason="all ways, one after another"
+            "How long copies that are under way at the end may take; writing down what became of them, 2 s more",
+            unit="s",
+            reason="with --stop-timeout below Kubernetes' 30",
         ),
     )
 

@@ -9,7 +9,7 @@ TABLES = Tables(
     scripts="jfe_cni.overflowd.delivery:migrations",
     # The last of `migrations/versions`. Alembic keeps one number a database: with a name of its own, tables of another
     # program are not taken for these.
-    newest="delivery_0001",
+    newest="delivery_0002",
     # "delivery", in ASCII.
     lock=0x64656C6976657279,
 )

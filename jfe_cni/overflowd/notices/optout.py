@@ -5,6 +5,7 @@ comes from, and by the digest of a notice that was sent there alone. The key tel
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,8 +28,8 @@ as one address may speak for."""
 
 _ONE = {4: 32, 6: 128}
 _DIGEST = re.compile(r"[A-Za-z0-9_-]{22}")
-_LAST = 1 << 40
-"""Seconds since the epoch: later than all that is meant."""
+_LAST = 253_402_300_799
+"""Seconds since the epoch: the end of the year 9999, and of the calendar (RFC 3339, section 1). Later is for good."""
 
 
 class Unasked(StrEnum):
@@ -101,12 +102,14 @@ def _read(payload: bytes, digest: str, key: str) -> OptOutAsked | Unasked:
     said, until, length = (document.get(name) for name in ("digest", "until", "prefix length"))
     if not isinstance(said, str) or not _DIGEST.fullmatch(said):
         return Unasked.MISSHAPEN
-    if not _is_number(until, _LAST) or not _is_number(length, 128):
+    if not _is_number(until) or not _is_number(length, 128):
         return Unasked.MISSHAPEN
+    if until is not None and until > _LAST:
+        until = None
     return OptOutAsked(key, until, length) if said == digest else Unasked.OTHER_NOTICE
 
 
-def _is_number(value: object, most: int) -> bool:
+def _is_number(value: object, most: float = math.inf) -> bool:
     # A bool is an int, and no number.
     return value is None or (type(value) is int and 0 <= value <= most)
 
