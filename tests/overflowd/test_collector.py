@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ from tests.overflowd.exports import v5, v5_record
 from tests.overflowd.running import send
 
 SETTINGS = CollectorSettings(netflow=("127.0.0.1:0",), odds=0.01, stop_timeout=1.0)
+# However slow the machine is.
+PATIENT = dataclasses.replace(SETTINGS, stop_timeout=60.0)
 SURE = v5(v5_record("198.51.100.1", "203.0.113.9", packets=1_000_000))
 
 
@@ -48,9 +51,29 @@ class Listed:
             await self._changed.wait_for(lambda: len(self.taken) >= count)
 
 
+class Stuck(Listed):
+    """One that answers nothing, as a database does whose host is gone."""
+
+    async def put(self, notices: Sequence[Notice]) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_it_ends_though_the_outbox_does_not_answer_and_what_was_lost_is_counted() -> None:
+    outbox, stop = Stuck(), asyncio.Event()
+    with opened(SETTINGS, outbox) as collector:
+        task = asyncio.create_task(collector.run(stop))
+        send(collector.ports[0], [SURE])
+        async with asyncio.timeout(60):
+            while not collector.counts.datagrams.total():  # noqa: ASYNC110 - counted by another thread
+                await asyncio.sleep(0.01)
+            stop.set()
+            await task
+    assert collector.counts.lost == 1
+
+
 async def test_what_the_outbox_refuses_is_put_again_and_meanwhile_nothing_is_read() -> None:
     outbox, stop = Listed(refuses=True), asyncio.Event()
-    with opened(SETTINGS, outbox) as collector:
+    with opened(PATIENT, outbox) as collector:
         task = asyncio.create_task(collector.run(stop))
         send(collector.ports[0], [SURE])
         await outbox.tried(1)
@@ -85,7 +108,7 @@ async def test_what_an_outbox_never_takes_is_accounted_for_in_the_end(caplog: py
 
 async def test_a_flood_is_read_in_parts_and_each_is_put_before_the_next() -> None:
     outbox, stop = Listed(), asyncio.Event()
-    with opened(SETTINGS, outbox) as collector:
+    with opened(PATIENT, outbox) as collector:
         send(collector.ports[0], [SURE] * (2 * MOST + 10))
         stop.set()
         await collector.run(stop)
@@ -96,7 +119,7 @@ async def test_a_flood_is_read_in_parts_and_each_is_put_before_the_next() -> Non
 
 async def test_the_event_loop_goes_on_while_a_flood_is_decoded() -> None:
     outbox, stop, turns = Listed(), asyncio.Event(), 0
-    with opened(SETTINGS, outbox) as collector:
+    with opened(PATIENT, outbox) as collector:
         send(collector.ports[0], [v5(*[v5_record("198.51.100.1", "203.0.113.9")] * 30)] * 10_000)
         task = asyncio.create_task(collector.run(stop))
         while collector.counts.flows.total() < 300_000:

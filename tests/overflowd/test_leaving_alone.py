@@ -15,7 +15,8 @@ from jfe_cni.overflowd.delivery.database import open_database
 from jfe_cni.overflowd.delivery.optouts import UNREACHABLE_FOR, LeavingAlone
 from jfe_cni.overflowd.delivery.outcomes import Cause
 from jfe_cni.overflowd.delivery.schema import left_alone
-from jfe_cni.overflowd.notices.optout import OptOutAsked
+from jfe_cni.overflowd.notices import keys
+from jfe_cni.overflowd.notices.optout import OptOutAsked, asked, sign
 
 ADDRESS = ip_address("203.0.113.9")
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,22 @@ async def test_who_can_not_be_reached_is_left_alone_for_a_day(state_url: str) ->
         await database.run(lambda connection: connection.execute(later))
         await alone.keep_up()
         assert [each.cause for each in await alone.all()] == [Cause.ASKED]
+
+
+async def test_whatever_time_a_receiver_names_a_person_sees_who_is_left_alone(sqlite_url: str) -> None:
+    key = keys.new_key()
+    async with open_database(sqlite_url) as database:
+        for number, until in enumerate((253_402_300_799, 253_402_300_800, 1 << 40)):
+            signed = sign("A" * 22, key, until=until).encode()
+            wish = asked(signed, "A" * 22)
+            assert isinstance(wish, OptOutAsked)
+            await LeavingAlone(database).ask(ip_address(f"203.0.113.{number}"), OptOutHeard(wish, signed))
+    listed = await overflowd("alone", "list", "--state", sqlite_url)
+    assert sorted(line.split()[:4] for line in listed.stdout.splitlines()) == [
+        ["203.0.113.0/32", "asked", "until", "9999-12-31T23:59:59+00:00"],
+        ["203.0.113.1/32", "asked", "until", "lifted"],
+        ["203.0.113.2/32", "asked", "until", "lifted"],
+    ]
 
 
 async def test_a_person_sees_who_is_left_alone_and_lifts_it(sqlite_url: str) -> None:

@@ -284,6 +284,31 @@ async def test_a_server_that_refuses_is_not_asked_again(sqlite_url: str, tmp_pat
     assert len(desk.got) == 1
 
 
+async def test_a_mail_server_that_says_nothing_holds_up_no_other_way(sqlite_url: str, tmp_path: Path) -> None:
+    said = asyncio.Event()
+    came: list[object] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+        with contextlib.closing(writer):
+            await said.wait()
+
+    mute = await asyncio.start_server(silent, "127.0.0.1", 0)
+    try:
+        smtp = f"127.0.0.1:{mute.sockets[0].getsockname()[1]}"
+        changed = {"contact_budget": "99/1d", "concurrency": 8, "smtp": smtp, "delivery_timeout": 0.1}
+        async with mailing(sqlite_url, tmp_path, Desk(), **changed) as (delivery, _):
+            await delivery.outbox.put(classified(*[f"127.{number}.0.1" for number in range(1, 21)]))
+            # One letter is under way; the other nineteen have ended, though no server has said anything.
+            found = await ended(sqlite_url, 39)
+            assert found[(State.FAILED, "not-now", "mail")] == 19
+            assert len(came) == 1
+            said.set()
+    finally:
+        said.set()
+        mute.close()
+
+
 async def test_without_tls_nothing_is_mailed_where_tls_is_asked_for(sqlite_url: str, tmp_path: Path) -> None:
     desk = Desk()
     async with mailing(sqlite_url, tmp_path, desk, smtp_security="starttls") as (delivery, _):

@@ -19,9 +19,12 @@ import psycopg
 import pytest
 from joserfc.jwk import OKPKey
 
+from jfe_cni.errors import RequestError
+from jfe_cni.overflowd.delivery.sizes import UDP_TRIES
 from jfe_cni.overflowd.notices import messages
 from jfe_cni.overflowd.notices.notice import End, Notice
 from jfe_cni.overflowd.notices.signing import key_named, verified
+from jfe_cni.overflowd.settings import SETTINGS
 from jfe_cni.ratelock.demo import postgresql
 from tests.overflowd.exports import v5, v5_record
 from tests.overflowd.receivers import Reply, UdpReceiver, taking, udp_receiver
@@ -99,7 +102,8 @@ async def test_both_ends_are_told_by_notices_that_the_published_key_has_signed(t
             assert {(each.to, str(each.flow.source), each.reporter.contact) for each in told} == {
                 (end, SOURCE, "noc@carrier.example")
             }
-            assert len({each.nonce for each in told}) == len(told) == 20
+            # Where this host is slow, one is sent once more after a second.
+            assert len({each.nonce for each in told}) == len(set(receiver.got)) == 20
         assert await asyncio.to_thread(running_one.count, "notices", **{"class": "traffic"}) == 20
         assert await asyncio.to_thread(running_one.count, "copies_put") == 40
         status, last = await asyncio.to_thread(running_one.stop)
@@ -127,7 +131,7 @@ async def test_a_rotated_key_signs_when_it_is_told_to_be_used(tmp_path: Path) ->
         await until(tmp_path, 4, "sent")
         keys = await asyncio.to_thread(keys_of, running_one)
         assert running_one.log[-1]["event"] == "keys taken into use"
-        assert [key_named(raw) for raw in source.got] == list(reversed(keys))
+        assert list(dict.fromkeys(key_named(raw) for raw in source.got)) == list(reversed(keys))
         # A file that can't be read changes nothing.
         (tmp_path / "keys.json").chmod(0o644)
         running_one.process.send_signal(signal.SIGHUP)
@@ -135,12 +139,13 @@ async def test_a_rotated_key_signs_when_it_is_told_to_be_used(tmp_path: Path) ->
         await asyncio.to_thread(send, port, [v5(SURE)])
         await until(tmp_path, 6, "sent")
         assert running_one.log[-1]["event"] == "keys refused"
-        assert key_named(source.got[2]) == key_named(source.got[1])
+        assert list(dict.fromkeys(key_named(raw) for raw in source.got)) == list(reversed(keys))
+        assert len(set(source.got)) == 3
 
 
 async def test_killed_at_any_moment_nothing_chosen_is_lost_and_nothing_sent_twice(tmp_path: Path) -> None:
     async with both_ends(taking) as (source, destination):
-        chosen = 0
+        chosen, lives = 0, list[Counter[tuple[End, str]]]()
         for life in range(3):
             async with collector(tmp_path, source.port) as running_one:
                 for _ in range(life + 1):
@@ -150,13 +155,16 @@ async def test_killed_at_any_moment_nothing_chosen_is_lost_and_nothing_sent_twic
                 await asyncio.to_thread(running_one.wait_for, "notices", 30 * (life + 1), **{"class": "traffic"})
                 running_one.process.kill()
                 await asyncio.to_thread(running_one.process.wait)
+            lives.append(_taken_out(source, destination))
             assert len(copies(tmp_path)) == 2 * chosen
         async with collector(tmp_path, source.port):
             await until(tmp_path, 2 * chosen, "sent", "unknown")
-        told = Counter(_digests(source, destination))
+        lives.append(_taken_out(source, destination))
+        told = set().union(*lives)
         by_state = Counter(state for _, _, state in copies(tmp_path))
         assert len(copies(tmp_path)) == 2 * chosen
-        assert set(told.values()) == {1}
+        assert sum(map(len, lives)) == len(told), "what one life has sent is sent in no other"
+        assert max(count for life in lives for count in life.values()) <= UDP_TRIES
         assert by_state["sent"] <= len(told) <= by_state["sent"] + by_state["unknown"]
         assert by_state["sent"] > 0
 
@@ -184,7 +192,7 @@ async def test_collectors_share_postgresql_and_wait_for_it_while_it_is_away(tmp_
             for each in (one, other):
                 await asyncio.to_thread(each.get, "/readyz")
                 assert await asyncio.to_thread(each.count, "notices_lost") == 0
-            assert Counter(_digests(source, destination)).most_common(1)[0][1] == 1
+            assert Counter(_digests(source, destination)).most_common(1)[0][1] <= UDP_TRIES
             for each in (one, other):
                 assert (await asyncio.to_thread(each.stop))[0] == 0
 
@@ -210,6 +218,73 @@ def _digests(source: UdpReceiver, destination: UdpReceiver) -> Iterator[tuple[En
             message = messages.decode(raw)
             assert isinstance(message, messages.Sent)
             yield end, messages.digest(message.signed)
+
+
+def _taken_out(source: UdpReceiver, destination: UdpReceiver) -> Counter[tuple[End, str]]:
+    """What has come since the last time, by now."""
+    for each in (source, destination):
+        each.drain()
+    found = Counter(_digests(source, destination))
+    for each in (source, destination):
+        each.got.clear()
+    return found
+
+
+async def test_a_key_that_is_rotated_while_it_starts_ends_nothing(tmp_path: Path) -> None:
+    """The state waits for another's transaction, and SIGHUP comes meanwhile."""
+    async with both_ends(taking) as (source, _):
+        async with collector(tmp_path, source.port):
+            pass
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run", "--listen", "127.0.0.1:0"]
+            command += words(tmp_path, source.port)
+            started = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+            try:
+                await asyncio.to_thread(_wait_until_caught, started.pid, signal.SIGHUP)
+                started.send_signal(signal.SIGHUP)
+                other.execute("ROLLBACK")
+                assert started.stderr is not None
+                said = [json.loads(await started.stderr.readline())["event"] for _ in range(2)]
+                assert sorted(said) == ["collecting", "keys taken into use"]
+            finally:
+                started.kill()
+                await started.wait()
+
+
+def _wait_until_caught(process: int, number: signal.Signals) -> None:
+    """Until it has a handler (proc_pid_status(5)), which it sets before it opens its state."""
+    end = time.monotonic() + 60
+    while True:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        if int(status["SigCgt"], 16) & 1 << (number - 1):
+            return
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+async def test_a_key_file_that_is_no_file_of_keys_at_all_is_seen_to_end_it(tmp_path: Path) -> None:
+    async with both_ends(taking) as (source, _), collector(tmp_path, source.port) as running_one:
+        # Nobody's fault that is known: such a document is nested deeper than it can be read.
+        (tmp_path / "keys.json").write_text("[" * 60_000)
+        running_one.process.send_signal(signal.SIGHUP)
+        assert await asyncio.to_thread(running_one.process.wait, 60) != 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("organisation", "x" * 257),
+        ("organisation", "two\nlines"),
+        ("organisation", "\N{GRINNING FACE}" * 256),
+        ("contact", "x" * 257),
+        ("keys_url", f"https://carrier.example/{'x' * 257}"),
+    ],
+)
+def test_what_no_receiver_would_take_is_said_before_anything_is_sent(name: str, text: str) -> None:
+    with pytest.raises(RequestError, match=f"--{name.replace('_', '-')} can't be in a notice"):
+        SETTINGS.read({name: text}, {})
+    assert getattr(SETTINGS.read({name: "x" * 256}, {}), name) == "x" * 256
 
 
 async def test_nothing_is_sent_without_a_name_to_answer_for_it() -> None:
