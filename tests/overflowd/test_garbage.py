@@ -205,6 +205,36 @@ def test_a_bomb_of_sets_of_nothing_or_next_to_nothing_waits_within_limits() -> N
     assert grown < 1_500_000
 
 
+def test_one_exporter_that_is_forged_in_very_many_domains_leaves_others_room_to_wait() -> None:
+    decoder = Decoder(Limits(waiting=1_000_000, waiting_of_one=10_000))
+    for domain in range(200):
+        decoder.decode([datagram(ipfix(a_set(256, bytes(1_200)), domain=domain))] * 10)
+    assert decoder.drops[Dropped.NO_TEMPLATE] > 1_000
+    honest = "192.0.2.99"
+    decoder.decode([datagram(ipfix(a_set(256, RECORD)), honest)])
+    (batch,) = decoder.decode([datagram(ipfix(ipfix_template(256, FLOW_FIELDS)), honest)])
+    assert len(batch.flows) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [[Spec(8, 4), Spec(12, 4)], [Spec(8, 4), *[Spec(82, VARIABLE)] * 1_000], [Spec(8, 504), *[Spec(82, 0)] * 500]],
+    ids=["short", "variable", "of no length"],
+)
+def test_of_a_flood_of_records_a_bounded_part_is_in_memory_at_once(fields: list[Spec]) -> None:
+    decoder = Decoder(Limits(records=2_000))
+    decoder.decode([datagram(ipfix(ipfix_template(256, fields)))])
+    flood = [datagram(ipfix(a_set(256, bytes(9_000))))] * 60
+    tracemalloc.start()
+    try:
+        count = sum(len(batch.flows) for batch in decoder.batches(flood))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 60 * (9_000 // sum(1 if each.length == VARIABLE else each.length for each in fields))
+    assert most < 3_000_000
+
+
 def test_a_bomb_of_records_of_an_octet_makes_nothing_of_them() -> None:
     decoder = Decoder()
     bomb = ipfix(ipfix_template(256, [Spec(4, 1)]), a_set(256, bytes(1_400)))

@@ -222,7 +222,7 @@ def test_a_batch_has_so_many_records_and_those_of_one_datagram() -> None:
 
 
 def test_what_exporters_may_make_us_remember_is_bounded() -> None:
-    decoder = Decoder(Limits(domains=2, templates=3, waiting=2 * (40 + PIECE), waiting_of_one=40 + PIECE))
+    decoder = Decoder(Limits(domains=2, templates=3, waiting=16 * (40 + PIECE), waiting_of_one=40 + PIECE))
     for number in range(256, 262):
         decoded(decoder, ipfix(ipfix_template(number, FLOW_FIELDS), domain=1))
     assert decoder.drops == {Dropped.TOO_MANY_TEMPLATES: 3}
@@ -281,6 +281,7 @@ def test_what_has_waited_in_vain_makes_room() -> None:
         (ipfix(ipfix_template(256, FLOW_FIELDS)[:-2]), Dropped.MALFORMED),
         (ipfix(ipfix_template(256, [Spec(1, 0)])), Dropped.UNFIT_TEMPLATE),
         (ipfix(ipfix_template(256, [Spec(1, 65_000)] * 2)), Dropped.UNFIT_TEMPLATE),
+        (ipfix(ipfix_template(256, [Spec(8, 4), *[Spec(1, 0)] * 4])), Dropped.UNFIT_TEMPLATE),
         (ipfix(a_set(3, struct.pack(">HHH", 256, 1, 2) + bytes(4))), Dropped.MALFORMED),
         (v9(a_set(1, struct.pack(">HHH", 256, 3, 4) + bytes(8))), Dropped.MALFORMED),
         (b"\0\0\0\5" + bytes(8), Dropped.MALFORMED),

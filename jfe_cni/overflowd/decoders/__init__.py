@@ -20,6 +20,9 @@ from jfe_cni.overflowd.tunnels import Tunnels
 __all__ = ["Batch", "Decoder", "Format", "Limits"]
 
 
+_WALKED = 8
+
+
 @dataclass
 class _Group:
     """Pieces of records that are decoded at one stroke: of one template of one domain. `sampling`: of each piece, where
@@ -140,7 +143,9 @@ class Decoder:
             if group is None:
                 group = groups[key] = _Group(of_format, datagram.exporter, message.domain, domain, template)
             group.add(data.records, exported, started)
-            self._gathered += len(data.records) // template.shortest
+            # A field that is walked takes about as much as eight octets of a flow.
+            least = template.shortest if template.is_fixed else min(template.shortest, _WALKED)
+            self._gathered += len(data.records) // least
 
         try:
             for found in sets.sets_of(message):

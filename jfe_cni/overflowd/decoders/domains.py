@@ -8,7 +8,7 @@ way, so that one who forges very many exporters at once can still make the templ
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,7 +27,8 @@ PIECE = 256
 # Longer than exporters take to send their templates again, as most are set: some minutes, half an hour at most.
 OLDEST: Microseconds = 1_800_000_000
 _SWEEP: Microseconds = 60_000_000
-# What gives way at once, of all: to look for it takes as long as to look at every domain.
+# What gives way at once, of all, for to look for it takes as long as to look at every domain; and how much of the data
+# that wait one exporter may have.
 _PART = 8
 
 
@@ -35,8 +36,9 @@ _PART = 8
 class Limits:
     """`domains`: observation domains of all exporters. `templates`: of each. `fields`: of all templates, each of which
     takes about 200 bytes, and is counted as six fields more; a sampler is counted as one. `waiting`: bytes of data, of
-    all domains, that are kept until their templates come, and `waiting_of_one` of one domain; each piece is counted
-    with what it takes beside. `records`: of a batch; what one datagram brings is decoded whole."""
+    all domains, that are kept until their templates come, and `waiting_of_one` of one domain, an eighth of all of one
+    exporter; each piece is counted with what it takes beside. `records`: of a batch, those of fields whose length
+    varies counted as one for eight octets at least; what one datagram brings is decoded whole."""
 
     domains: int = 4_096
     templates: int = 256
@@ -83,6 +85,8 @@ class Domains:
         self._drops = drops
         self._domains: dict[tuple[Address, int, int], Domain] = {}
         self._waiting = 0
+        self._waiting_of: Counter[Address] = Counter()
+        self._share = max(limits.waiting_of_one, limits.waiting // _PART)
         self._fields = 0
         self._heard = 0
         self._swept: Microseconds = 0
@@ -148,6 +152,7 @@ class Domains:
         if (
             self._waiting + waiting.size > self._limits.waiting
             or domain.waiting_bytes + waiting.size > self._limits.waiting_of_one
+            or self._waiting_of[domain.exporter] + waiting.size > self._share
         ):
             self._drops[Dropped.NO_TEMPLATE] += 1
             return
@@ -173,6 +178,11 @@ class Domains:
     def _account(self, domain: Domain, octets: int) -> None:
         self._waiting += octets
         domain.waiting_bytes += octets
+        left = self._waiting_of[domain.exporter] + octets
+        if left:
+            self._waiting_of[domain.exporter] = left
+        else:
+            del self._waiting_of[domain.exporter]
 
     def _add(self, domain: Domain, fields: int) -> None:
         """Where there are too many, others give way."""
@@ -225,7 +235,7 @@ class Domains:
         if domain.waiting:
             self._drops[Dropped.NO_TEMPLATE] += sum(len(each) for each in domain.waiting.values())
         self._fields -= domain.fields
-        self._waiting -= domain.waiting_bytes
+        self._account(domain, -domain.waiting_bytes)
 
 
 def _counted(template: Template) -> int:

@@ -79,8 +79,10 @@ class Template:
 
     @property
     def is_fit(self) -> bool:
-        """Whether records of it can be told from each other, and from padding."""
-        return 0 < self.shortest < VARIABLE and 0 <= self.scopes <= len(self.fields) <= MOST_FIELDS
+        """Whether records of it can be told from each other, and from padding, and have no more fields than octets: of
+        fields of no length a few octets could hold any number."""
+        few = 0 <= self.scopes <= len(self.fields) <= min(self.shortest, MOST_FIELDS)
+        return few and 0 < self.shortest < VARIABLE
 
 
 @dataclass
@@ -99,8 +101,9 @@ def columns_of(template: Template, pieces: Sequence[bytes]) -> Columns:
     size = template.shortest
     whole = b"".join(piece[: len(piece) // size * size] for piece in pieces)
     records = np.frombuffer(whole, template.record)
+    empty = [b""] * len(records)
     columns: list[Column] = [
-        records[f"f{number}"] if each.length else [b""] * len(records) for number, each in enumerate(template.fields)
+        records[f"f{number}"] if each.length else empty for number, each in enumerate(template.fields)
     ]
     return Columns(template, len(records), columns)
 
