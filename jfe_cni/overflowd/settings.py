@@ -13,7 +13,17 @@ from ipaddress import ip_address
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.collector.settings import CollectorSettings
 from jfe_cni.overflowd.delivery.settings import DeliverySettings
-from jfe_cni.overflowd.notices.notice import Class, End, Notice, Reporter, TracedFlow, decode, encode, new_nonce
+from jfe_cni.overflowd.notices.notice import (
+    Class,
+    Direction,
+    End,
+    Notice,
+    Reporter,
+    TracedFlow,
+    decode,
+    encode,
+    new_nonce,
+)
 from jfe_cni.settings_list import SettingsList, flag_of
 
 
@@ -38,7 +48,7 @@ class Settings(DeliverySettings, CollectorSettings):
 def _is_told(text: str) -> bool:
     """Whether a receiver takes a notice that says it: of the longest flow, with as much beside it as there may be."""
     end = ip_address("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")
-    flow = TracedFlow(end, end, 65_535, 65_535, 255, 65_535, 2**64 - 1, 2**64 - 1, 0, 0, 2**32 - 1)
+    flow = TracedFlow(end, end, 65_535, 65_535, 255, 65_535, 2**64 - 1, 2**64 - 1, 0, 0, 2**32 - 1, Direction.INGRESS)
     reporter = Reporter(text, text, 2**32 - 1, text)
     sample = Notice(End.DESTINATION, flow, 1e-6, Class.SPOOFED_SOURCE, (), reporter, 0, new_nonce())
     return isinstance(decode(encode(sample)), Notice)
