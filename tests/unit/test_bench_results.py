@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import results
+from bench.flow_measures import FLOW_MEASURES
 from bench.machine import Circumstances
 from bench.measures import MEASURES, Round
 from bench.pods import PODS_MEASURES
@@ -34,7 +35,7 @@ def test_whether_a_target_is_met_depends_on_the_median_and_the_cpu(
 
 
 def test_every_measured_key_has_a_target_and_every_target_is_measured() -> None:
-    measured = [key for measure in (*MEASURES, *PODS_MEASURES) for key in measure.keys]
+    measured = [key for measure in (*MEASURES, *PODS_MEASURES, *FLOW_MEASURES) for key in measure.keys]
     assert sorted(measured) == sorted(results.targets([]))
 
 
