@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import URL, Connection, Engine, func, select
 
+from jfe_cni.databases.engines import migrator
 from jfe_cni.errors import RequestError
 
 
@@ -32,6 +33,15 @@ def upgrade(engine: Engine, tables: Tables) -> None:
         found = MigrationContext.configure(connection).get_current_revision()
         if found != tables.newest:
             _run(connection, tables, found)
+
+
+def upgrade_at(url: URL, tables: Tables) -> None:
+    """As `upgrade`, by a connection of its own."""
+    engine = migrator(url)
+    try:
+        upgrade(engine, tables)
+    finally:
+        engine.dispose()
 
 
 def _run(connection: Connection, tables: Tables, found: str | None) -> None:

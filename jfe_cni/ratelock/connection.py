@@ -12,36 +12,20 @@ from typing import Any, cast
 import h11
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from jfe_cni import http_server
 from jfe_cni.ratelock.api import problems
 
 # IANA's registry of TLS versions.
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
-class Connection(H11Protocol):
-    """A head is awaited as long as an idle connection is kept: both wait for the same."""
-
-    _head: asyncio.TimerHandle | None = None
-
+class Connection(http_server.Connection):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         secured = transport.get_extra_info("ssl_object")
         if secured is not None:
             self.app = _with_extension(self.app, tls_extension(secured))
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._head_came()
-        super().connection_lost(exc)
-
-    def handle_events(self) -> None:
-        super().handle_events()
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self._await_head()
-        else:
-            self._head_came()
 
     def send_400_response(self, msg: str) -> None:
         body = json.dumps(problems.Problem(problems.MALFORMED, msg.rstrip(".")).document()).encode()
@@ -56,15 +40,6 @@ class Connection(H11Protocol):
             for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
-
-    def _await_head(self) -> None:
-        if self._head is None:
-            self._head = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
-
-    def _head_came(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
 
 
 def tls_extension(secured: ssl.SSLObject) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from jfe_cni.errors import RequestError
+from jfe_cni.http_server import BACKLOG, LONGEST_HEAD, Server, host_and_port
 from jfe_cni.ratelock.api.app import application, probes
 from jfe_cni.ratelock.api.authentication import Identities, read_identities
 from jfe_cni.ratelock.api.health import Readiness
@@ -25,28 +26,6 @@ from jfe_cni.ratelock.settings import Settings
 
 # Leaves live for hours, and are renewed when a third of that is left.
 CERTIFICATE_SECONDS = 10.0
-# As uvicorn's own; more wait in the kernel's queue than are served.
-BACKLOG = 2048
-# Request line and fields; the longest address and a token fit many times.
-LONGEST_HEAD = 16_384
-
-
-class _Server(uvicorn.Server):
-    """Without uvicorn's own signals: it would end the process by them, before the store is closed."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().startup(sockets)
-        finally:
-            self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 Probe = Callable[[], Awaitable[object]]
@@ -107,7 +86,7 @@ async def running(
         h11_max_incomplete_event_size=LONGEST_HEAD,
         ssl_context_factory=None if secured is None else lambda _config, _default: secured,
     )
-    server = _Server(config)
+    server = Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         await server.listening.wait()
@@ -145,14 +124,6 @@ def listening(address: str) -> Iterator[socket.socket]:
         bound.close()
         if path is not None:
             Path(path).unlink(missing_ok=True)
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """`127.0.0.1:8750`, `[::1]:8750`; port 0: any that is free. Raises RequestError."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and int(port) < 65_536):
-        raise RequestError(f"{address!r} is no address to listen on", remedy="write HOST:PORT, or unix:PATH")
-    return host.strip("[]"), int(port)
 
 
 def url_of(bound: socket.socket, *, secure: bool) -> str:

@@ -27,24 +27,11 @@ from tests.overflowd.receiving import (
     Authority,
     Publisher,
     Sender,
-    authority,
     laboratory,
-    publishing,
     started,
 )
 
 OVERFLOWD = [sys.executable, "-m", "jfe_cni.overflowd.cli.main"]
-
-
-@pytest.fixture
-def trusted(tmp_path: Path) -> Authority:
-    return authority(tmp_path)
-
-
-@pytest.fixture
-async def publisher(trusted: Authority) -> AsyncIterator[Publisher]:
-    async with publishing(trusted) as found:
-        yield found
 
 
 @pytest.fixture

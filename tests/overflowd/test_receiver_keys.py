@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -43,7 +43,6 @@ from tests.overflowd.receiving import (
     Authority,
     Publisher,
     at_loopback,
-    authority,
     publishing,
 )
 
@@ -57,17 +56,6 @@ class Time:
 
     def __call__(self) -> int:
         return self.now
-
-
-@pytest.fixture
-def trusted(tmp_path: Path) -> Authority:
-    return authority(tmp_path)
-
-
-@pytest.fixture
-async def publisher(trusted: Authority) -> AsyncIterator[Publisher]:
-    async with publishing(trusted) as found:
-        yield found
 
 
 def fetcher(

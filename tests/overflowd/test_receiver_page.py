@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from ipaddress import ip_address
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from jfe_cni.overflowd.delivery.http import CONTENT_TYPE, PATH
 from jfe_cni.overflowd.notices.notice import Class
@@ -23,7 +21,7 @@ from jfe_cni.overflowd.receiver.page.page import Shown, page
 from jfe_cni.overflowd.receiver.service import Receiver
 from tests.overflowd import attack
 from tests.overflowd.browser import browser
-from tests.overflowd.receiving import DEADLINE, Authority, Publisher, authority, laboratory, publishing, started, until
+from tests.overflowd.receiving import DEADLINE, Authority, Publisher, laboratory, started, until
 from tests.overflowd.test_notices import NOTICE
 
 HOSTILE = (
@@ -53,23 +51,6 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-
-
-@pytest.fixture
-def trusted(tmp_path: Path) -> Authority:
-    return authority(tmp_path)
-
-
-@pytest.fixture
-async def publisher(trusted: Authority) -> AsyncIterator[Publisher]:
-    async with publishing(trusted) as found:
-        yield found
-
-
-@pytest.fixture
-async def receiver(tmp_path: Path, trusted: Authority, publisher: Publisher) -> AsyncIterator[Receiver]:
-    async with started(laboratory(tmp_path, trusted, publisher)) as found:
-        yield found
 
 
 async def tell(receiver: Receiver, signed: bytes) -> None:

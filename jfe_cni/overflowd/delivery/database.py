@@ -14,9 +14,9 @@ from sqlalchemy import URL, BigInteger, Connection, Engine, extract, func, make_
 from sqlalchemy.exc import ArgumentError
 
 from jfe_cni.databases.commits import GroupCommit
-from jfe_cni.databases.engines import make_private, migrator, writer
+from jfe_cni.databases.engines import make_private, writer
 from jfe_cni.databases.faults import DATABASE_ERRORS, may_pass, store_error
-from jfe_cni.databases.upgrade import upgrade
+from jfe_cni.databases.upgrade import upgrade_at
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.delivery.tables import TABLES
@@ -90,7 +90,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     try:
         if parsed.get_backend_name() == "sqlite":
             make_private(Path(parsed.database or ""))
-        await asyncio.to_thread(_upgrade, parsed)
+        await asyncio.to_thread(upgrade_at, parsed, TABLES)
     except OSError as error:
         engine.dispose()
         raise RequestError(
@@ -104,11 +104,3 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
-
-
-def _upgrade(url: URL) -> None:
-    engine = migrator(url)
-    try:
-        upgrade(engine, TABLES)
-    finally:
-        engine.dispose()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jfe_cni.errors import JfeError, RequestError
+from jfe_cni.http_server import host_and_port
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.delivery.destinations import Policy
 from jfe_cni.overflowd.receiver import key_fetching, own_keys
@@ -31,7 +32,7 @@ from jfe_cni.overflowd.receiver.own_keys import OwnKeys
 from jfe_cni.overflowd.receiver.reception import Reception
 from jfe_cni.overflowd.receiver.refreshing import Refreshing
 from jfe_cni.overflowd.receiver.retention import TOGETHER
-from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, host_and_port, server_tls, serving
+from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, server_tls, serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.store import Store, open_store
 from jfe_cni.overflowd.receiver.udp import UdpIntake

@@ -13,17 +13,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jfe_cni.errors import RequestError
+from jfe_cni.http_server import BACKLOG, LONGEST_HEAD, Connection, Server, host_and_port
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.receiver.limits import AtOnce, of_host
 
-_BACKLOG = 2_048
-_LONGEST_HEAD = 16_384
 _MOST_CONNECTIONS = 1_024
 # Of connections, together.
 _REFUSALS = 64
@@ -33,24 +30,6 @@ OF_A_NETWORK = 64
 # Seconds.
 _STOPPING = 10
 _IDLE = 15
-
-
-class _Server(uvicorn.Server):
-    """Without uvicorn's own signals: it would end the process by them, before the store is closed."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().startup(sockets)
-        finally:
-            self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class _Counted(socket.socket):
@@ -84,38 +63,6 @@ class _Listening(socket.socket):
         raise BlockingIOError
 
 
-class _Connection(H11Protocol):
-    """Waits for a request's head no longer than for the next request: uvicorn itself would for ever."""
-
-    _head: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._head_came()
-        super().connection_lost(exc)
-
-    def handle_events(self) -> None:
-        super().handle_events()
-        # What was answered before its body had come is waited for no longer than the next request.
-        unread = self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete
-        if (unread or self.conn.their_state is h11.IDLE) and not self.transport.is_closing():
-            self._await_head()
-        else:
-            self._head_came()
-
-    def _await_head(self) -> None:
-        if self._head is None:
-            self._head = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
-
-    def _head_came(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
-
-
 @contextlib.asynccontextmanager
 async def serving(
     app: ASGIApp,
@@ -131,7 +78,7 @@ async def serving(
     with _bound(address, AtOnce(_MOST_CONNECTIONS, each, _among(proxies))) as bound:
         config = uvicorn.Config(
             app,
-            http=_Connection,
+            http=Connection,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -142,13 +89,13 @@ async def serving(
             proxy_headers=bool(proxies),
             forwarded_allow_ips=list(proxies),
             server_header=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             timeout_keep_alive=idle,
             timeout_graceful_shutdown=_STOPPING,
-            h11_max_incomplete_event_size=_LONGEST_HEAD,
+            h11_max_incomplete_event_size=LONGEST_HEAD,
             ssl_context_factory=None if secured is None else lambda _config, _default: secured,
         )
-        server = _Server(config)
+        server = Server(config)
         task = asyncio.create_task(server.serve(sockets=[bound]))
         try:
             await server.listening.wait()
@@ -167,10 +114,10 @@ def _bound(address: str, places: AtOnce) -> Iterator[socket.socket]:
     host, port = host_and_port(address)
     try:
         if host == "::":
-            bound = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+            bound = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
         else:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            bound = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise RequestError(
             f"{address} can't be listened on: {os.strerror(error.errno or 0)}", remedy="choose another"
@@ -190,14 +137,6 @@ def _among(proxies: tuple[str, ...]) -> Callable[[Address], bool]:
     return lambda address: (
         "*" in proxies or any(address.version == each.version and address in each for each in networks)
     )
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """`127.0.0.1:8760`, `[::]:65535`; port 0: any that is free. Raises RequestError."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and int(port) < 65_536):
-        raise RequestError(f"{address!r} is no address to listen on", remedy="write ADDRESS:PORT")
-    return host.strip("[]"), int(port)
 
 
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,9 @@ from sqlalchemy import URL, Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jfe_cni.databases.commits import GroupCommit
-from jfe_cni.databases.engines import make_private, migrator, writer
+from jfe_cni.databases.engines import make_private, writer
 from jfe_cni.databases.faults import DATABASE_ERRORS, may_pass, store_error
-from jfe_cni.databases.upgrade import upgrade
+from jfe_cni.databases.upgrade import upgrade_at
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.notices.signing import Refused
@@ -202,10 +201,7 @@ def _upgrade(url: URL) -> None:
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_private(Path(url.database))
-    engine = migrator(url)
-    with contextlib.ExitStack() as stack:
-        stack.callback(engine.dispose)
-        upgrade(engine, TABLES)
+    upgrade_at(url, TABLES)
 
 
 def _row(taken: Taken, at: Microseconds) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jfe_cni.asgi import replayed
 from jfe_cni.errors import JfeError
 from jfe_cni.ratelock.api import problems
 from jfe_cni.ratelock.api.answers import response
@@ -85,7 +86,7 @@ class Boundary:
             return
         try:
             async with asyncio.timeout(self._settings.request_timeout):
-                await self._application(scope, _replayed(body, receive), answer)
+                await self._application(scope, replayed(body, receive), answer)
         except TimeoutError:
             if answer.status:
                 raise
@@ -156,16 +157,3 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
             raise too_large
         if not message.get("more_body", False):
             return bytes(body)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed

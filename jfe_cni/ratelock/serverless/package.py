@@ -23,6 +23,7 @@ _ROOTS = (
 )  # fmt: skip
 _OWN = (
     "__init__.py",
+    "asgi.py",
     "databases",
     "errors.py",
     "identity",

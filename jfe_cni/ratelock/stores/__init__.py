@@ -9,9 +9,9 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from jfe_cni.databases.engines import make_private, migrator, reader, writer
+from jfe_cni.databases.engines import make_private, reader, writer
 from jfe_cni.databases.faults import DATABASE_ERRORS, store_error
-from jfe_cni.databases.upgrade import upgrade
+from jfe_cni.databases.upgrade import upgrade_at
 from jfe_cni.errors import RequestError
 from jfe_cni.ratelock.budgets import Microseconds
 from jfe_cni.ratelock.store import Store
@@ -58,7 +58,7 @@ async def _open_sql(url: URL, clock: Clock) -> Store:
             failed.callback(reading.dispose)
             if url.get_backend_name() == "sqlite":
                 make_private(Path(url.database or ""))
-            await asyncio.to_thread(_upgrade, url)
+            await asyncio.to_thread(upgrade_at, url, TABLES)
             failed.pop_all()
     except OSError as error:
         raise RequestError(
@@ -73,11 +73,3 @@ async def _open_sql(url: URL, clock: Clock) -> Store:
         await store.start()
         failed_to_start.pop_all()
     return store
-
-
-def _upgrade(url: URL) -> None:
-    engine = migrator(url)
-    try:
-        upgrade(engine, TABLES)
-    finally:
-        engine.dispose()

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jfe_cni.asgi import replayed
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.receiver.api import problems
 from jfe_cni.overflowd.receiver.api.problems import Problem, response
@@ -69,7 +70,7 @@ class Boundary:
             if isinstance(body, Problem):
                 await response(body)(scope, receive, answer)
             else:
-                await self._application(scope, _replayed(body, receive), answer)
+                await self._application(scope, replayed(body, receive), answer)
         finally:
             self._running.give_back(address)
 
@@ -107,16 +108,3 @@ def _is_asked_by(scope: Scope, names: frozenset[str]) -> bool:
     except ValueError:
         return name == "localhost" or name in names
     return True
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
