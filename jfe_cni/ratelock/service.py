@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import hmac
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ _log = logging.getLogger("ratelock")
 _OF_CALLERS = frozenset({*get_args(Operation), "refused"})
 # Of the 63 that the stores have: changes are counted on from there.
 _FIRST_VERSION_BITS = 48
+READING_SECONDS = 600.0
 LONGEST_TOKEN_LIFE = 10 * 366 * 86_400.0
 
 
@@ -99,6 +101,8 @@ class Ratelock:
         self._tell_budget = tell_budget
         self._clock = clock
         self._elsewhere = elsewhere
+        # When each owner's reading of the log was last told.
+        self._read: dict[str, float] = {}
 
     @classmethod
     async def open(
@@ -230,8 +234,7 @@ class Ratelock:
         operations = stored.operations if stored.role == "caller" else None
         return Caller(stored.identity, stored.role, operations, stored.secrets)
 
-    # What owners do. All raise Forbidden; RequestError; StoreError. All are in the log, but for reading the log itself,
-    # which whoever follows it would fill by that.
+    # What owners do. All raise Forbidden; RequestError; StoreError. All are in the log.
 
     async def add_password(
         self, owner: Caller, name: str, given: bytes, secret_class: str = "", *, replace: bool = False
@@ -396,18 +399,42 @@ class Ratelock:
         return await rotation.reseal(self._store, self._sealing)
 
     def log(self, owner: Caller, first: int = 1) -> AsyncIterator[LogEntry]:
+        """In the log, this and verifying are one entry in `READING_SECONDS` for each owner: whoever follows the log
+        would else fill it by that."""
         authorise_owner(owner)
-        return self._store.entries(first)
+        return self._read_log(owner, first)
+
+    async def _read_log(self, owner: Caller, first: int) -> AsyncIterator[LogEntry]:
+        told = await self._tell_of_reading(owner)
+        async for entry in self._store.entries(first):
+            # What is read is what was there before it was asked for.
+            if told is not None and entry.number >= told.number:
+                return
+            yield entry
+
+    async def _tell_of_reading(self, owner: Caller) -> LogEntry | None:
+        now, last = time.monotonic(), self._read.get(owner.identity)
+        if last is not None and now < last + READING_SECONDS:
+            return None
+        # A store that takes nothing more is where the log is wanted most.
+        with contextlib.suppress(StoreError):
+            told = await self._store.append(OwnerAct(owner.identity, "log.read", "all"))
+            self._read[owner.identity] = now
+            return told
+        return None
 
     async def verify_log(self, owner: Caller, checkpoints: Sequence[Checkpoint] = ()) -> LogVerdict:
         """Of the whole log, against its chain and checkpoints that were kept elsewhere. Raises RequestError: a
         checkpoint that this service has not signed."""
         authorise_owner(owner)
+        await self._tell_of_reading(owner)
         return await verify_against(self._store.entries(), self._keys.checkpoints.public_key(), checkpoints)
 
     async def checkpoint(self, owner: Caller) -> Checkpoint:
         """Of the log's last entry, once all before it has been verified; to be kept where the store's holder can't
         reach. Raises SealingError: the log is damaged."""
+        authorise_owner(owner)
+        await self._store.append(OwnerAct(owner.identity, "log.checkpoint", "all"))
         verdict = await self.verify_log(owner)
         if verdict.broken is not None:
             raise SealingError(f"the log is not as it was written: {verdict.broken}", remedy="see who can write there")

@@ -91,10 +91,10 @@ async def test_nobody_comes_in_without_a_credential_that_is_known(service: Serve
 
 
 async def test_a_caller_may_nothing_of_what_owners_may(service: Served) -> None:
-    before = [entry async for entry in service.assembled.service.log(OWNER)]
+    before = [entry async for entry in service.assembled.store.entries()]
     statuses = {str(route): await status_of(service, route, service.caller) for route in FOR_OWNERS}
     assert set(statuses.values()) == {403}, statuses
-    assert [entry async for entry in service.assembled.service.log(OWNER)] == before
+    assert [entry async for entry in service.assembled.store.entries()] == before
 
 
 @pytest.mark.parametrize("route", FOR_OWNERS, ids=str)

@@ -362,6 +362,24 @@ async def test_a_store_that_was_used_by_another_owner_has_no_first_one_any_more(
     assert await service.bootstrap() is None
 
 
+async def test_reading_the_log_is_in_it_once_in_a_while_and_signing_it_each_time(
+    service: Ratelock, store: Store
+) -> None:
+    for _ in range(3):
+        _ = [entry async for entry in service.log(OWNER)]
+        await service.verify_log(OWNER)
+    await service.checkpoint(OWNER)
+    await service.checkpoint(OWNER)
+    _ = [entry async for entry in service.log(Caller("oscar", "owner", None, ("*",)))]
+    told = [(entry.actor, entry.event) for entry in await logged(store) if entry.event.startswith("log.")]
+    assert told == [
+        ("olga", "log.read"),
+        ("olga", "log.checkpoint"),
+        ("olga", "log.checkpoint"),
+        ("oscar", "log.read"),
+    ]
+
+
 async def test_a_checkpoint_vouches_for_the_log_up_to_it(service: Ratelock, store: Store) -> None:
     checkpoint = await service.checkpoint(OWNER)
     await service.remove(OWNER, "alice")
