@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
 
 from jfe_cni.errors import RequestError
 
@@ -56,6 +57,20 @@ class _Impatient(psycopg.Connection[Any]):
 
 class _Migrating(_Impatient):
     patience = _MIGRATION_PATIENCE
+
+
+def sql_url(text: str, what: str) -> URL:
+    """Of SQLite or PostgreSQL. `what`: of what it is the URL, for the message. Raises RequestError."""
+    try:
+        parsed = make_url(text)
+    except ArgumentError:
+        parsed = URL.create("")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        # Not the URL itself: it may have a password in it.
+        raise RequestError(
+            f"{what}'s URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
+        )
+    return parsed
 
 
 def writer(url: URL) -> Engine:

@@ -45,6 +45,7 @@ NOT_RUN = {
     "ratelock serve": "tests/ratelock/test_cli.py",
     "ratelock add": "tests/ratelock/test_cli.py",
     "ratelock budget": "tests/ratelock/test_cli.py",
+    "ratelock log": "tests/ratelock/test_cli.py",
     "ratelock token": "tests/ratelock/test_cli.py",
     "while sleep": "tests/ratelock/test_cli.py",
     "ratelock lambda": "tests/ratelock/test_serverless.py",

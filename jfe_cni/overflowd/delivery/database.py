@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, BigInteger, Connection, Engine, extract, func, make_url, select
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import BigInteger, Connection, Engine, extract, func, select
 
 from jfe_cni.databases.commits import GroupCommit
-from jfe_cni.databases.engines import make_private, writer
+from jfe_cni.databases.engines import make_private, sql_url, writer
 from jfe_cni.databases.faults import DATABASE_ERRORS, may_pass, store_error
 from jfe_cni.databases.upgrade import upgrade_at
 from jfe_cni.errors import RequestError
@@ -77,15 +76,7 @@ def now(connection: Connection) -> Microseconds:
 async def open_database(url: str) -> AsyncIterator[Database]:
     """`sqlite:///PATH` (four slashes for an absolute one) or `postgresql://USER:PASSWORD@HOST/DATABASE`. Raises
     RequestError: a URL of another kind, tables of a newer release; StoreError: it can't be reached."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        parsed = URL.create("")
-    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
-        # Not the URL itself: it may have a password in it.
-        raise RequestError(
-            "the state's URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
-        )
+    parsed = sql_url(url, "the state")
     engine = writer(parsed)
     try:
         if parsed.get_backend_name() == "sqlite":

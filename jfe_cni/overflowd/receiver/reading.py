@@ -12,10 +12,9 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from joserfc import jws
 from joserfc.errors import JoseError
-from sqlalchemy import URL, Executable, Row, func, make_url, select
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Executable, Row, func, select
 
-from jfe_cni.databases.engines import READERS, reader
+from jfe_cni.databases.engines import READERS, reader, sql_url
 from jfe_cni.databases.faults import DATABASE_ERRORS, store_error
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.datagrams import Microseconds
@@ -106,7 +105,7 @@ class StoreReader:
 
 async def open_reader(url: str) -> StoreReader:
     """Of a store that is there, as `store.open_store` made it. Raises RequestError, StoreError."""
-    parsed = parse(url)
+    parsed = sql_url(url, "the store")
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "")
         if not path.is_file():
@@ -120,20 +119,6 @@ async def open_reader(url: str) -> StoreReader:
         await opened.close()
         raise
     return opened
-
-
-def parse(url: str) -> URL:
-    """Raises RequestError."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        parsed = URL.create("")
-    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
-        # Not the URL itself: it may have a password in it.
-        raise RequestError(
-            "the store's URL is of no kind that is known", remedy="give sqlite:///PATH or postgresql://HOST/DATABASE"
-        )
-    return parsed
 
 
 def _kept(row: Row[Any]) -> Kept | None:

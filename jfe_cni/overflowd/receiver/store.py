@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jfe_cni.databases.commits import GroupCommit
-from jfe_cni.databases.engines import make_private, writer
+from jfe_cni.databases.engines import make_private, sql_url, writer
 from jfe_cni.databases.faults import DATABASE_ERRORS, may_pass, store_error
 from jfe_cni.databases.upgrade import upgrade_at
 from jfe_cni.errors import RequestError
@@ -23,7 +23,7 @@ from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.kept import Announcement, Change, Pin
 from jfe_cni.overflowd.receiver.pins import Keys, Pinning
-from jfe_cni.overflowd.receiver.reading import StoreReader, parse
+from jfe_cni.overflowd.receiver.reading import StoreReader
 from jfe_cni.overflowd.receiver.tables import TABLES
 
 Answer = TypeVar("Answer")
@@ -181,7 +181,7 @@ class Store(StoreReader):
 async def open_store(url: str) -> Store:
     """`sqlite:///PATH` (four slashes for an absolute one) or `postgresql://USER:PASSWORD@HOST/DATABASE`, a database of
     its own; tables are made or brought up to date. Raises RequestError, StoreError."""
-    parsed = parse(url)
+    parsed = sql_url(url, "the store")
     for pause in (*_PAUSES, None):
         try:
             await asyncio.to_thread(_upgrade, parsed)
