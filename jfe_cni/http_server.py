@@ -1,4 +1,4 @@
-"""uvicorn as the services run it: without its signals, and waiting for nobody for ever."""
+"""uvicorn as the services run it: without its signals and its lifespan, and waiting for nobody for ever."""
 
 from __future__ import annotations
 
@@ -27,8 +27,24 @@ class Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own, on sockets that are bound; but that gives a TLS handshake asyncio's limit, a minute."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        patience = None if config.ssl is None else config.timeout_keep_alive
+        self.servers = []
         try:
-            await super().startup(sockets)
+            for bound in sockets or ():
+                server = await loop.create_server(
+                    protocol, sock=bound, ssl=config.ssl, ssl_handshake_timeout=patience, backlog=config.backlog
+                )
+                self.servers.append(server)
+            self.started = True
         finally:
             self.listening.set()
 

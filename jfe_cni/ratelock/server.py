@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import os
 import signal
 import socket
@@ -23,10 +25,9 @@ from jfe_cni.ratelock.api.metrics import Metrics
 from jfe_cni.ratelock.api.service import Service
 from jfe_cni.ratelock.connection import Connection
 from jfe_cni.ratelock.settings import Settings
+from jfe_cni.renewed_certificates import load_pair, renewed
 
-# Leaves live for hours, and are renewed when a third of that is left.
-CERTIFICATE_SECONDS = 10.0
-
+log = logging.getLogger("ratelock")
 
 Probe = Callable[[], Awaitable[object]]
 
@@ -61,7 +62,8 @@ async def serving(service: Service, settings: Settings, ready: Probe) -> AsyncIt
             await stack.enter_async_context(running(probes(readiness, metrics), beside, settings, None))
         await stack.enter_async_context(running(app, bound, settings, secured))
         if secured is not None:
-            await stack.enter_async_context(_renewing(secured, settings))
+            load = functools.partial(_load, secured, settings)
+            await stack.enter_async_context(renewed(_certificate_files(settings), load, log))
         yield url_of(bound, secure=secured is not None)
 
 
@@ -153,7 +155,7 @@ def _load(context: ssl.SSLContext, settings: Settings) -> None:
     is gone from the file is trusted until the service is started again."""
     assert settings.tls_certificate is not None
     try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        load_pair(context, settings.tls_certificate, settings.tls_key)
         if settings.client_ca is not None:
             context.load_verify_locations(settings.client_ca)
     except (OSError, ssl.SSLError) as error:
@@ -162,33 +164,6 @@ def _load(context: ssl.SSLContext, settings: Settings) -> None:
         ) from error
 
 
-@contextlib.asynccontextmanager
-async def _renewing(context: ssl.SSLContext, settings: Settings) -> AsyncIterator[None]:
-    task = asyncio.create_task(_renew(context, settings))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def _renew(context: ssl.SSLContext, settings: Settings) -> None:
-    seen = _stamps(settings)
-    while True:
-        await asyncio.sleep(CERTIFICATE_SECONDS)
-        if (now := _stamps(settings)) != seen:
-            # Halves of a pair that is being written don't fit; the next look finds them whole.
-            with contextlib.suppress(RequestError):
-                _load(context, settings)
-                seen = now
-
-
-def _stamps(settings: Settings) -> list[tuple[int, int]]:
-    stamps = []
-    for path in (settings.tls_certificate, settings.tls_key, settings.client_ca):
-        if path is not None:
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                stamps.append((status.st_mtime_ns, status.st_ino))
-    return stamps
+def _certificate_files(settings: Settings) -> list[Path]:
+    files = (settings.tls_certificate, settings.tls_key, settings.client_ca)
+    return [path for path in files if path is not None]

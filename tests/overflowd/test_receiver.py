@@ -31,7 +31,7 @@ from jfe_cni.overflowd.notices.signing import TYPE
 from jfe_cni.overflowd.receiver.api.problems import REASONS, TAG, not_taken
 from jfe_cni.overflowd.receiver.reception import INTRODUCTIONS
 from jfe_cni.overflowd.receiver.service import Receiver
-from jfe_cni.overflowd.receiver.serving import serving
+from jfe_cni.overflowd.receiver.serving import server_tls, serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.tables import TABLES
 from jfe_cni.ratelock.demo import postgresql
@@ -326,6 +326,21 @@ async def test_who_opens_a_connection_and_says_nothing_is_hung_up_on(begun: byte
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(begun)
         async with asyncio.timeout(DEADLINE):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_who_begins_tls_and_says_nothing_is_hung_up_on_as_soon(trusted: Authority) -> None:
+    async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("it was never asked for anything")
+
+    secured = server_tls(*trusted.issue("receiver.example"))
+    async with serving(nothing, "127.0.0.1:0", secured, idle=1) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        # The first record of a ClientHello, of which nothing follows.
+        writer.write(bytes.fromhex("1603010200"))
+        # Sooner than the minute that asyncio gives by itself.
+        async with asyncio.timeout(30):
             assert await reader.read() == b""
         writer.close()
 

@@ -201,7 +201,7 @@ async def test_the_extension_is_as_asgi_has_it(tmp_path: Path, authority: Author
 async def test_a_certificate_that_is_replaced_is_shown_to_the_next(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jfe_cni.ratelock.server.CERTIFICATE_SECONDS", 0.05)
+    monkeypatch.setattr("jfe_cni.renewed_certificates.SECONDS", 0.05)
     async with secured(tmp_path, authority, client_certificates="optional") as service:
         before = await shown_by(tmp_path, service)
         written(tmp_path, "server", issued(authority, "spiffe://jfe.local/ratelock"))

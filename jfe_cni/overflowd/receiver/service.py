@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import ssl
@@ -12,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from starlette.types import ASGIApp
 
 from jfe_cni.errors import JfeError, RequestError
 from jfe_cni.http_server import host_and_port
@@ -32,11 +35,12 @@ from jfe_cni.overflowd.receiver.own_keys import OwnKeys
 from jfe_cni.overflowd.receiver.reception import Reception
 from jfe_cni.overflowd.receiver.refreshing import Refreshing
 from jfe_cni.overflowd.receiver.retention import TOGETHER
-from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, server_tls, serving
+from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, load_certificate, server_tls, serving
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.store import Store, open_store
 from jfe_cni.overflowd.receiver.udp import UdpIntake
 from jfe_cni.overflowd.receiver.webhooks import BACKOFF, Webhooks
+from jfe_cni.renewed_certificates import renewed
 
 log = logging.getLogger("overflowd")
 
@@ -138,9 +142,8 @@ async def receiving(
                 serving(app, settings.http, None, settings.proxies, each=OF_A_NETWORK)
             )
         if settings.https and settings.tls_certificate is not None and settings.tls_key is not None:
-            tls = server_tls(settings.tls_certificate, settings.tls_key)
             https = await stack.enter_async_context(
-                serving(app, settings.https, tls, settings.proxies, each=OF_A_NETWORK)
+                _serving_securely(app, settings, settings.tls_certificate, settings.tls_key)
             )
         udp = 0
         if settings.udp:
@@ -150,6 +153,19 @@ async def receiving(
             udp = datagrams.port
         _warn(settings)
         yield Receiver(udp, http, https, page)
+
+
+@contextlib.asynccontextmanager
+async def _serving_securely(
+    app: ASGIApp, settings: ReceiverSettings, certificate: Path, key: Path
+) -> AsyncIterator[str]:
+    tls = server_tls(certificate, key)
+    load = functools.partial(load_certificate, tls, certificate, key)
+    async with (
+        renewed((certificate, key), load, log),
+        serving(app, settings.https, tls, settings.proxies, each=OF_A_NETWORK) as url,
+    ):
+        yield url
 
 
 def _took(following: Following, refreshing: Refreshing) -> Callable[[Taken], None]:

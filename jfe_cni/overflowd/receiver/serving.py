@@ -20,6 +20,7 @@ from jfe_cni.errors import RequestError
 from jfe_cni.http_server import BACKLOG, LONGEST_HEAD, Connection, Server, host_and_port
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.receiver.limits import AtOnce, of_host
+from jfe_cni.renewed_certificates import load_pair
 
 _MOST_CONNECTIONS = 1_024
 # Of connections, together.
@@ -143,10 +144,15 @@ def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     """Raises RequestError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load_certificate(context, certificate, key)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Into a context that may be in use: connections from now on have it. Raises RequestError."""
     try:
-        context.load_cert_chain(certificate, key)
+        load_pair(context, certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise RequestError(
             f"the certificate can't be used: {error}", remedy="give PEM files that belong together"
         ) from error
-    return context
