@@ -8,6 +8,7 @@ import dataclasses
 import email
 import email.policy
 import json
+import ssl
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from ipaddress import ip_address
@@ -30,6 +31,7 @@ from jfe_cni.overflowd.delivery.rdap import KEPT_SECONDS, Bootstrap, Rdap, abuse
 from jfe_cni.overflowd.notices.notice import Class, Notice
 from jfe_cni.overflowd.notices.xarf import report
 from tests.overflowd.couriers import delivering, ended, settings
+from tests.overflowd.receiving import Authority
 from tests.overflowd.test_courier import OWN, free_port, to
 from tests.overflowd.test_delivery_http import Server, answering, server
 from tests.overflowd.test_notices import NOTICE
@@ -211,10 +213,14 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def mail_server(desk: Desk) -> AsyncIterator[int]:
-    """Yields the port."""
+async def mail_server(desk: Desk, secured: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Yields the port. `secured`: it takes no letter before STARTTLS."""
     loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: SMTP(desk, hostname="desk.example", loop=loop), "127.0.0.1", 0)
+
+    def one() -> SMTP:
+        return SMTP(desk, hostname="desk.example", tls_context=secured, require_starttls=secured is not None, loop=loop)
+
+    listening = await loop.create_server(one, "127.0.0.1", 0)
     try:
         yield listening.sockets[0].getsockname()[1]
     finally:
@@ -224,16 +230,21 @@ async def mail_server(desk: Desk) -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def mailing(
-    state_url: str, folder: Path, desk: Desk, **changed: object
+    state_url: str,
+    folder: Path,
+    desk: Desk,
+    named: str = "127.0.0.1",
+    secured: ssl.SSLContext | None = None,
+    **changed: object,
 ) -> AsyncIterator[tuple[Delivery, Server]]:
-    """A delivery by mail where nobody answers by UDP."""
+    """A delivery by mail where nobody answers by UDP. `named`: the mail server."""
     body = json.dumps(network(entity("abuse"))).encode()
-    async with mail_server(desk) as port, server(answering(200, body)) as registry:
+    async with mail_server(desk, secured) as port, server(answering(200, body)) as registry:
         services = (["127.0.0.0/8"], [f"http://127.0.0.1:{registry.port}/"])
         mail = {
             "ways": ("udp", "mail"),
             "udp_port": free_port(),
-            "smtp": f"127.0.0.1:{port}",
+            "smtp": f"{named}:{port}",
             "smtp_security": "none",
             "mail_from": "overflowd@carrier.example",
             "rdap": (str(bootstrap_file(folder, services)),),
@@ -296,7 +307,7 @@ async def test_a_mail_server_that_says_nothing_holds_up_no_other_way(sqlite_url:
     mute = await asyncio.start_server(silent, "127.0.0.1", 0)
     try:
         smtp = f"127.0.0.1:{mute.sockets[0].getsockname()[1]}"
-        changed = {"contact_budget": "99/1d", "concurrency": 8, "smtp": smtp, "delivery_timeout": 0.1}
+        changed: dict[str, Any] = {"contact_budget": "99/1d", "concurrency": 8, "smtp": smtp, "delivery_timeout": 0.1}
         async with mailing(sqlite_url, tmp_path, Desk(), **changed) as (delivery, _):
             await delivery.outbox.put(classified(*[f"127.{number}.0.1" for number in range(1, 21)]))
             # One letter is under way; the other nineteen have ended, though no server has said anything.
@@ -315,3 +326,28 @@ async def test_without_tls_nothing_is_mailed_where_tls_is_asked_for(sqlite_url: 
         await delivery.outbox.put(classified("127.0.0.1"))
         assert (await ended(sqlite_url, 2))[(State.FAILED, "refused", "mail")] == 1
     assert desk.got == []
+
+
+@pytest.mark.parametrize(
+    ("certified", "became", "letters"),
+    [("localhost", (State.SENT, None, "mail"), 1), ("another.example", (State.FAILED, "no-answer", "mail"), 0)],
+)
+async def test_a_letter_is_for_the_server_that_was_named_alone(
+    sqlite_url: str,
+    tmp_path: Path,
+    trusted: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    certified: str,
+    became: tuple[State, str | None, str],
+    letters: int,
+) -> None:
+    """By STARTTLS, with a certificate of its name by an authority that this host trusts."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted.roots))
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secured.load_cert_chain(*trusted.issue(certified))
+    desk = Desk()
+    changed = {"smtp_security": "starttls"}
+    async with mailing(sqlite_url, tmp_path, desk, "localhost", secured, **changed) as (delivery, _):
+        await delivery.outbox.put(classified("127.0.0.1"))
+        assert await ended(sqlite_url, 2) == {OWN: 1, became: 1}
+    assert len(desk.got) == letters
