@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
@@ -22,7 +23,7 @@ def lines(batch: Batch) -> Iterator[str]:
         head["agent"] = str(batch.agent)
     elements = [{}] * len(batch.flows) if batch.columns is None else _elements(batch.columns)
     for flow, said in zip(_flows(batch.flows), elements, strict=True):
-        yield json.dumps(head | flow | ({"elements": said} if said else {}))
+        yield json.dumps(head | flow | ({"elements": said} if said else {}), allow_nan=False)
 
 
 def _flows(flows: Flows) -> Iterator[dict[str, object]]:
@@ -71,6 +72,14 @@ def _bytes(column: Column, number: int) -> bytes:
     return column[number] if isinstance(column, list) else column[number : number + 1].tobytes()
 
 
+def _float(raw: bytes) -> float | str:
+    if len(raw) not in (4, 8):
+        return raw.hex()
+    value = float(np.frombuffer(raw, f">f{len(raw)}")[0])
+    # JSON has no other numbers (RFC 8259, section 6).
+    return value if math.isfinite(value) else str(value)
+
+
 def _reader(described: Field) -> Callable[[bytes], object]:
     kind, length = described.element.kind, described.length
     if kind.startswith(("unsigned", "dateTime")):
@@ -78,7 +87,7 @@ def _reader(described: Field) -> Callable[[bytes], object]:
     if kind.startswith("signed"):
         return lambda raw: int.from_bytes(raw, signed=True)
     if kind.startswith("float"):
-        return lambda raw: float(np.frombuffer(raw, f">f{len(raw)}")[0]) if len(raw) in (4, 8) else raw.hex()
+        return _float
     if kind == "boolean":
         # RFC 7011, section 6.1.5.
         return lambda raw: {1: True, 2: False}.get(int.from_bytes(raw))

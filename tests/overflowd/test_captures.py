@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
+import math
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd import captures
+from jfe_cni.overflowd.cli.read import print_flows, print_notices
 from jfe_cni.overflowd.dropped import Dropped, Drops
 from jfe_cni.overflowd.notices.notice import Notice, decode
-from tests.overflowd.exports import NOW, v5, v5_record
+from jfe_cni.overflowd.selection.odds import LARGEST
+from tests.overflowd.exports import (
+    FLOW_FIELDS,
+    NOW,
+    Spec,
+    a_set,
+    flow_record,
+    ipfix,
+    ipfix_template,
+    v5,
+    v5_record,
+)
 from tests.overflowd.frames import ethernet, ipv4, tcp, udp
+from tests.overflowd.test_sflow import raw_header, sample, sflow
 
 PAYLOAD = v5(v5_record("198.51.100.1", "203.0.113.9"))
 FRAME = ethernet(ipv4("192.0.2.1", "192.0.2.2", 17, udp(1000, 2055, PAYLOAD)))
 OTHER = ethernet(ipv4("192.0.2.1", "192.0.2.2", 6, tcp(1, 2, 2)))
 FRAGMENT = ethernet(ipv4("192.0.2.1", "192.0.2.2", 17, udp(1, 2), offset=9))
 FRAMES = (FRAME, OTHER, FRAGMENT, FRAME)
+# Its flows have the time that the datagram has.
+SAMPLED = sflow(sample(raw_header(ethernet(ipv4("198.51.100.1", "203.0.113.9", 6, tcp(1, 2, 2))))))
 
 
 def pcap(order: str = "<", *, nanoseconds: bool = False) -> bytes:
@@ -40,17 +57,23 @@ def block(order: str, kind: int, body: bytes) -> bytes:
     return struct.pack(order + "I", kind) + length + body + length
 
 
-def pcapng(order: str = "<") -> bytes:
-    """Times in nanoseconds, a block of a kind that nobody knows, and two sections."""
-    section = block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
-    interface = block(order, 1, struct.pack(order + "HHIHHB3xHH", 1, 0, 0, 9, 1, 9, 0, 0))
-    at = NOW * 1_000_000_000 + 250_000_000
-    packets = [
-        block(order, 6, struct.pack(order + "IIIII", 0, at >> 32, at & 0xFFFFFFFF, len(each), len(each)) + each)
-        for each in FRAMES
-    ]
-    first = section + interface + packets[0] + block(order, 0x0BAD, b"abc") + packets[1]
-    return first + section + interface + packets[2] + packets[3]
+def section(order: str = "<", resolution: int = 9) -> bytes:
+    """With one interface, whose times are in parts of a second (if_tsresol)."""
+    head = block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
+    return head + block(order, 1, struct.pack(order + "HHIHHB3xHH", 1, 0, 0, 9, 1, resolution, 0, 0))
+
+
+def packet(frame: bytes, ticks: int = NOW * 1_000_000_000 + 250_000_000, order: str = "<", kind: int = 6) -> bytes:
+    """Enhanced; or, of kind 2, as it was before, with drops that are not told."""
+    number = struct.pack(order + "HH", 0, 65_535) if kind == 2 else bytes(4)
+    head = struct.pack(order + "IIII", ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame))
+    return block(order, kind, number + head + frame)
+
+
+def pcapng(order: str = "<", kind: int = 6) -> bytes:
+    """Times in nanoseconds, a block with names, and two sections."""
+    first, second, third, fourth = (packet(each, order=order, kind=kind) for each in FRAMES)
+    return section(order) + first + block(order, 4, bytes(4)) + second + section(order) + third + fourth
 
 
 FILES = {
@@ -59,6 +82,8 @@ FILES = {
     "pcap-nanoseconds": pcap(nanoseconds=True),
     "pcapng": pcapng(),
     "pcapng-other-order": pcapng(">"),
+    "pcapng-obsolete-blocks": pcapng(kind=2),
+    "pcapng-obsolete-blocks-other-order": pcapng(">", kind=2),
     "gzip": gzip.compress(pcap()),
 }
 
@@ -104,6 +129,47 @@ def test_a_capture_with_any_bytes_changed_is_read_or_refused(name: str, data: st
     with contextlib.suppress(RequestError):
         for each in captures.read(path, Drops()):
             assert len(each.payload) <= len(content)
+    said_of(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(resolution=st.integers(0, 255), ticks=st.integers(0, 2**64 - 1), payload=st.sampled_from([PAYLOAD, SAMPLED]))
+@example(resolution=0, ticks=0xFFFFFFFF << 32, payload=PAYLOAD)
+@example(resolution=0, ticks=0xFFFFFFFF << 32, payload=SAMPLED)
+@example(resolution=6, ticks=7 * NOW * 1_000_000, payload=PAYLOAD)
+@example(resolution=0, ticks=4_102_444_799, payload=PAYLOAD)
+def test_a_packet_of_any_time_is_told_of_or_refused(
+    resolution: int, ticks: int, payload: bytes, tmp_path: Path
+) -> None:
+    frame = ethernet(ipv4("192.0.2.1", "192.0.2.2", 17, udp(1000, 2055, payload)))
+    path = tmp_path / "capture"
+    path.write_bytes(section(resolution=resolution) + packet(frame, ticks))
+    parts = 2 ** (resolution & 0x7F) if resolution & 0x80 else 10**resolution
+    told = said_of(path)
+    # 2100; and finer than 18 digits nobody's times are.
+    if parts <= 10**18:
+        assert told == (1 if ticks // parts < 4_102_444_800 else None)
+
+
+def said_of(path: Path) -> int | None:
+    """How many records `overflowd read` tells of, when it has chosen of them, too; None, it refuses the file."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
+        try:
+            print_notices(str(path), LARGEST, seed=1)
+            printed.truncate(printed.seek(0))
+            print_flows(str(path))
+        except RequestError:
+            return None
+    return len([json.loads(line, parse_constant=pytest.fail) for line in printed.getvalue().splitlines()])
+
+
+@pytest.mark.parametrize("kind", [0x0BAD, 0x80000001])
+def test_a_block_of_an_unknown_kind_may_hold_a_packet_and_is_counted(kind: int, tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(section() + block("<", kind, bytes(20) + FRAME) + packet(FRAME))
+    drops = Drops()
+    assert len(list(captures.read(path, drops))) == 1
+    assert drops == {Dropped.UNKNOWN_FORMAT: 1}
 
 
 def overflowd(*words: str) -> subprocess.CompletedProcess[str]:
@@ -136,7 +202,35 @@ def test_what_would_be_told_of_is_printed_and_the_same_for_the_same_seed(tmp_pat
     assert all(isinstance(each, Notice) and each.flow.packets == 3 for each in notices)
     flows = [[json.loads(line)["flow"] for line in text.splitlines()] for text in printed]
     assert flows[0] == flows[1]
-    assert overflowd("read", str(path), "--odds", "0.5").returncode == 64
+    for odds in ("0.5", "0", "nan", "inf", "-inf"):
+        refused = overflowd("read", str(path), "--odds", odds)
+        assert (refused.returncode, refused.stdout, "--odds" in refused.stderr) == (64, "", True)
+
+
+def test_numbers_that_json_has_none_for_are_told_in_words(tmp_path: Path) -> None:
+    # samplingProbability, three times.
+    template = ipfix_template(256, (*FLOW_FIELDS, *[Spec(311, 8)] * 2, Spec(311, 4)))
+    values = struct.pack(">ddf", math.nan, -math.inf, 0.5)
+    payload = ipfix(template, a_set(256, flow_record("198.51.100.1", "203.0.113.9") + values))
+    path = tmp_path / "capture"
+    path.write_bytes(section() + packet(ethernet(ipv4("192.0.2.1", "192.0.2.2", 17, udp(1000, 4739, payload)))))
+    ended = overflowd("read", str(path), "--flows")
+    (line,) = [json.loads(line, parse_constant=pytest.fail) for line in ended.stdout.splitlines()]
+    assert line["elements"]["samplingProbability"] == ["nan", "-inf", 0.5]
+
+
+@pytest.mark.parametrize("words", [["--flows"], ["--odds", "0.01"], ["--help"]])
+def test_a_full_disk_is_said_in_a_line(words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(
+        pcap() + b"".join(struct.pack("<IIII", NOW, 0, len(FRAME), len(FRAME)) + FRAME for _ in range(500))
+    )
+    command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "read", str(path), *words]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.endswith("overflowd: standard output takes no more: No space left on device\n")
 
 
 def test_a_file_that_is_no_capture_is_an_error(tmp_path: Path) -> None:

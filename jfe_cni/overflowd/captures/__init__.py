@@ -11,13 +11,15 @@ from pathlib import Path
 
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.captures.links import packet_of
-from jfe_cni.overflowd.captures.pcap import PCAP_MAGICS, read_pcap
+from jfe_cni.overflowd.captures.pcap import PCAP_MAGICS, damaged, read_pcap
 from jfe_cni.overflowd.captures.pcapng import PCAPNG_MAGIC, read_pcapng
-from jfe_cni.overflowd.datagrams import Datagram
+from jfe_cni.overflowd.datagrams import Datagram, Microseconds
 from jfe_cni.overflowd.dropped import Dropped, Drops
 from jfe_cni.overflowd.packets import UDP, Packet
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# 2100: the 32 bits of seconds that flows are compared by end six years later.
+_LATEST: Microseconds = 4_102_444_800_000_000
 
 
 def read(path: Path, drops: Drops) -> Iterator[Datagram]:
@@ -45,6 +47,8 @@ def _datagrams(stream: io.BufferedReader, drops: Drops, name: str) -> Iterator[D
     else:
         raise RequestError(f"{name} is no capture", remedy="give a file in pcap or pcapng format, gzip or not")
     for at, link, frame in captured:
+        if at >= _LATEST:
+            raise damaged("a packet of the year 2100, or later")
         packet = packet_of(link, frame)
         if isinstance(packet, Dropped):
             drops[packet] += 1

@@ -11,7 +11,10 @@ from jfe_cni.overflowd.captures.pcap import LARGEST_PACKET, Captured, damaged
 from jfe_cni.overflowd.dropped import Dropped, Drops
 
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
-_SECTION, _INTERFACE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 3, 6
+# Sections 4 and A: `_OBSOLETE` is what the enhanced block was before.
+_INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6
+# Without packets: names, statistics, the system's journal, secrets.
+_NO_PACKETS = frozenset({4, 5, 9, 10})
 _BYTE_ORDER = 0x1A2B3C4D
 _IF_TSRESOL = 9
 _LARGEST_BLOCK = LARGEST_PACKET + 65_536
@@ -28,7 +31,8 @@ class _Interface:
 
 
 def read_pcapng(stream: BinaryIO, drops: Drops) -> Iterator[Captured]:
-    """Packets of all interfaces, with the time 0 where a block has none. Raises RequestError where it is damaged."""
+    """Packets of all interfaces, with the time 0 where a block has none. Blocks of unknown kinds are counted, for they
+    may hold packets. Raises RequestError where it is damaged."""
     order, interfaces = "<", list[_Interface]()
     while head := stream.read(8):
         if len(head) < 8:
@@ -53,8 +57,10 @@ def read_pcapng(stream: BinaryIO, drops: Drops) -> Iterator[Captured]:
             if len(interfaces) == _MOST_INTERFACES:
                 raise damaged(f"more than {_MOST_INTERFACES} interfaces")
             interfaces.append(_interface(order, body))
-        elif kind in (_ENHANCED, _SIMPLE):
+        elif kind in (_ENHANCED, _SIMPLE, _OBSOLETE):
             yield _packet(order, kind, body, interfaces)
+        elif kind not in _NO_PACKETS:
+            drops[Dropped.UNKNOWN_FORMAT] += 1
 
 
 def _body(stream: BinaryIO, order: str, head: bytes, read: int = 0) -> bytes | None:
@@ -87,6 +93,9 @@ def _interface(order: str, body: bytes) -> _Interface:
 def _packet(order: str, kind: int, body: bytes, interfaces: list[_Interface]) -> Captured:
     if kind == _ENHANCED and len(body) >= 20:
         number, high, low, captured, _ = struct.unpack_from(order + "IIIII", body)
+        start = 20
+    elif kind == _OBSOLETE and len(body) >= 20:
+        number, _, high, low, captured, _ = struct.unpack_from(order + "HHIIII", body)
         start = 20
     elif kind == _SIMPLE and len(body) >= 4 and interfaces:
         number, high, low, start = 0, 0, 0, 4

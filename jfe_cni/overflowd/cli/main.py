@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 from jfe_cni.errors import JfeError
+from jfe_cni.overflowd.cli.output import OutputError, standard_output
 
 # sysexits.h, EX_USAGE; click's own is 2.
 USAGE = 64
@@ -58,8 +59,13 @@ def overflowd() -> None:
 
 
 def main() -> None:
+    # None where whoever started this has closed it.
+    if sys.stdout is not None:
+        sys.stdout = standard_output(sys.stdout)
     try:
         overflowd.main(prog_name="overflowd", standalone_mode=False)
+        # What waits in its buffer fails here, where that can be told.
+        print(end="", flush=True)
     except click.UsageError as error:
         error.show()
         sys.exit(USAGE)
@@ -76,10 +82,18 @@ def main() -> None:
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(INTERRUPTED)
-    except _ReaderGone:
-        # The interpreter must not try to flush what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (_ReaderGone, BrokenPipeError):
+        _leave_output()
         sys.exit(0)
+    except OutputError as error:
+        _leave_output()
+        print(f"overflowd: standard output takes no more: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _leave_output() -> None:
+    """The interpreter must not try to flush what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

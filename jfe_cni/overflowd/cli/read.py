@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,12 +28,22 @@ from jfe_cni.overflowd.selection.suspicion import ODDS, Site
 _TOGETHER = 1_024
 
 
+class _Odds(click.FloatRange):
+    """Which NaN is within, as it is neither below nor above."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
 @click.command()
 @click.argument("capture", type=click.Path(exists=True, dir_okay=False))
 @click.option("--flows", is_flag=True, help="Every record instead, a line of JSON each.")
 @click.option(
     "--odds",
-    type=click.FloatRange(0, LARGEST, min_open=True),
+    type=_Odds(0, LARGEST, min_open=True),
     default=DEFAULT,
     show_default=True,
     help="Of each packet.",
