@@ -94,6 +94,8 @@ def test_every_flow_is_read_back_as_it_was_told_by_messages_that_pass_any_path(f
     assert sum(message.flows for message in messages) == len(flows)
     batches = read_back([message.payload for message in messages])
     assert sorted(told(batches), key=repr) == sorted(map(meant, flows), key=repr)
+    # Each packet is counted, which the collector knows from the first record on.
+    assert all((batch.flows["sampling"] == 1).all() for batch in batches)
 
 
 @given(st.lists(FLOWS, min_size=2, max_size=4))
@@ -143,7 +145,8 @@ def test_wireshark_reads_the_same(tmp_path: Path) -> None:
     ]
     messages = [message.payload for message in Encoder(1).messages(flows, NOW)]
     (tmp_path / "export.pcap").write_bytes(capture(messages))
-    names = ("srcaddr", "srcaddrv6", "dstaddr", "srcport", "dstport", "protocol", "packets", "octets", "direction")
+    names = ("srcaddr", "srcaddrv6", "dstaddr", "srcport", "dstport", "protocol", "packets", "octets", "direction",
+             "sampling_interval")  # fmt: skip
     fields = [word for name in names for word in ("-e", f"cflow.{name}")]
     said = subprocess.run(
         [
@@ -155,10 +158,10 @@ def test_wireshark_reads_the_same(tmp_path: Path) -> None:
         text=True,
     ).stdout.splitlines()
     assert said == [
-        "192.0.2.1;;198.51.100.7;40000;53;17;20000;2000000;",
-        ";2001:db8::1;;40000;53;17;3;300;",
-        "192.0.2.1;;198.51.100.7;40000;53;6;10;1000;1",
-        "192.0.2.1;;198.51.100.7;;;1;4;400;",
+        "192.0.2.1;;198.51.100.7;40000;53;17;20000;2000000;;1",
+        ";2001:db8::1;;40000;53;17;3;300;;1",
+        "192.0.2.1;;198.51.100.7;40000;53;6;10;1000;1;1",
+        "192.0.2.1;;198.51.100.7;;;1;4;400;;1",
     ]
 
 
