@@ -169,10 +169,10 @@ async def test_who_asks_to_be_left_alone_is_from_then_on_after_a_restart_too(sta
 
 
 async def test_an_address_that_is_not_there_is_left_alone_for_a_while(state_url: str, tmp_path: Path) -> None:
-    wanted = settings(state_url, tmp_path, udp_port=free_port())
+    wanted = settings(state_url, tmp_path, ways=("udp", "http"), udp_port=free_port(), http_port=free_port())
     async with delivering(wanted) as (delivery, _):
         await delivery.outbox.put(to("127.0.0.1"))
-        assert (await ended(state_url, 2))[(State.FAILED, "port-unreachable", "udp")] == 1
+        assert (await ended(state_url, 2))[(State.FAILED, "port-unreachable", "http")] == 1
         await delivery.outbox.put(to("127.0.0.1"))
         assert (await ended(state_url, 4))[(State.WITHHELD, "unreachable", None)] == 1
 

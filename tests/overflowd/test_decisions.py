@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.delivery.decisions import (
+    FIRST_ALONE,
+    LONGEST_ALONE,
     LONGEST_WAIT,
+    Alone,
     Tried,
     Try,
+    alone,
     answers_to,
+    is_confirmed,
     is_unreachable,
     next_step,
     withheld,
@@ -129,8 +134,11 @@ def test_where_the_odds_are_high_a_flow_must_have_brought_more_than_is_sent() ->
         ([Told.NO_ANSWER], Try(Way.HTTPS)),
         ([Told.PORT_UNREACHABLE], Try(Way.HTTPS)),
         ([Told.TOO_LARGE], Try(Way.HTTPS)),
-        ([Told.HOST_UNREACHABLE], Try(Way.MAIL)),
-        ([Told.PROHIBITED], Try(Way.MAIL)),
+        # By UDP anybody can say so.
+        ([Told.HOST_UNREACHABLE], Try(Way.HTTPS)),
+        ([Told.PROHIBITED], Try(Way.HTTPS)),
+        ([Told.HOST_UNREACHABLE, Told.HOST_UNREACHABLE], Try(Way.MAIL)),
+        ([Told.NO_ANSWER, Told.PROHIBITED], Try(Way.MAIL)),
         ([Told.NO_ROUTE], Try(Way.MAIL)),
         ([Told.NO_ANSWER, Told.REFUSED], Try(Way.HTTP)),
         ([Told.NO_ANSWER, Told.NOT_NOW], Outcome(State.FAILED, Told.NOT_NOW, Way.HTTPS)),
@@ -145,8 +153,8 @@ def test_what_is_heard_says_what_comes_next(told: list[Told], then: Try | Outcom
 
 
 def test_without_mail_an_address_that_is_not_there_is_the_end() -> None:
-    tried = [Tried(Way.UDP, Told.PROHIBITED)]
-    assert next_step(NOTICE, DIRECT, tried, FREE) == Outcome(State.FAILED, Told.PROHIBITED, Way.UDP)
+    tried = [Tried(Way.UDP, Told.PROHIBITED), Tried(Way.HTTPS, Told.HOST_UNREACHABLE)]
+    assert next_step(NOTICE, DIRECT, tried, FREE) == Outcome(State.FAILED, Told.HOST_UNREACHABLE, Way.HTTPS)
 
 
 def test_an_address_that_was_not_there_of_late_is_told_by_mail_alone() -> None:
@@ -177,6 +185,7 @@ def test_what_has_waited_too_long_and_what_is_nobodys_is_not_sent() -> None:
         ([Told.PORT_UNREACHABLE] * 3, True),
         ([Told.PROHIBITED], True),
         ([Told.PORT_UNREACHABLE, Told.HOST_UNREACHABLE], True),
+        ([Told.PROHIBITED, Told.NO_ROUTE], True),
         ([Told.NO_ROUTE], False),
         ([Told.NO_ANSWER], False),
         ([Told.PORT_UNREACHABLE, Told.REFUSED], False),
@@ -184,3 +193,40 @@ def test_what_has_waited_too_long_and_what_is_nobodys_is_not_sent() -> None:
 )
 def test_only_what_the_network_says_by_every_way_is_remembered(told: list[Told], gone: bool) -> None:
     assert is_unreachable([Tried(way, each) for way, each in zip(DIRECT, told, strict=False)]) is gone
+
+
+def test_only_who_has_seen_a_connection_confirms_that_nobody_is_there() -> None:
+    by_udp = Tried(Way.UDP, Told.HOST_UNREACHABLE)
+    assert not is_confirmed([by_udp, Tried(Way.MAIL, Told.TAKEN)])
+    assert is_confirmed([by_udp, Tried(Way.HTTP, Told.PORT_UNREACHABLE)])
+
+
+MINUTE = 60 * 1_000_000
+
+
+def silences(*, confirmed: bool, wait: int = 0) -> list[int]:
+    """For how many minutes each time in succession, where it is tried again `wait` after each."""
+    at, former, found = 0, None, []
+    for _ in range(7):
+        former = alone(at, former, confirmed=confirmed)
+        found.append((former.until - former.since) // MINUTE)
+        at = max(former.until, at) + wait
+    return found
+
+
+def test_who_can_not_be_reached_is_left_alone_for_longer_each_time_and_for_a_day_at_most() -> None:
+    assert silences(confirmed=True) == [5, 20, 80, 320, 1_280, 1_440, 1_440]
+
+
+def test_what_udp_alone_has_heard_must_be_heard_of_another_notice_minutes_later() -> None:
+    assert silences(confirmed=False) == [0] * 7, "by one spray, whatever it is about"
+    assert silences(confirmed=False, wait=FIRST_ALONE) == [0, 5, 20, 80, 320, 1_280, 1_440]
+    suspected = alone(0, None, confirmed=False)
+    assert alone(1, suspected, confirmed=True) == Alone(1, 1 + FIRST_ALONE)
+
+
+def test_copies_that_are_under_way_together_count_once_and_what_is_a_day_old_counts_no_more() -> None:
+    first = alone(0, None, confirmed=True)
+    assert alone(1, first, confirmed=True) == first
+    later = first.until + LONGEST_ALONE
+    assert alone(later, first, confirmed=True) == Alone(later, later + FIRST_ALONE)

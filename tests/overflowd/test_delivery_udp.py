@@ -130,10 +130,10 @@ async def test_an_answer_from_another_port_or_address_is_not_believed(host: str)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-async def test_a_port_that_nobody_listens_on_is_heard_of_at_once(address: str) -> None:
+async def test_to_a_port_that_nobody_listens_on_it_is_not_sent_again(address: str) -> None:
     async with udp_receiver(silent, address) as receiver:
         port = receiver.port
-    answer = await UdpWay(port, (30.0, 30.0)).tell(ip_address(address), PAYLOAD)
+    answer = await UdpWay(port, WAITS).tell(ip_address(address), PAYLOAD)
     assert answer == Answer(Told.PORT_UNREACHABLE, datagram(len(PAYLOAD), ip_address(address)))
 
 
@@ -157,7 +157,7 @@ REJECTS = (
 )
 def test_what_the_network_says_is_told_apart(address: str, reject: str, heard: Told) -> None:
     async def work() -> Answer:
-        return await UdpWay(65_535, (30.0, 30.0)).tell(ip_address(address), PAYLOAD)
+        return await UdpWay(65_535, WAITS).tell(ip_address(address), PAYLOAD)
 
     answer = in_namespace(work, f"{REJECTS} udp dport 65535 reject with {reject.replace(' ', ' type ')}")
     assert answer == Answer(heard, datagram(len(PAYLOAD), ip_address(address)))

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from sqlalchemy import update
 
+from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.delivery.answers import OptOutHeard
-from jfe_cni.overflowd.delivery.database import open_database
-from jfe_cni.overflowd.delivery.optouts import UNREACHABLE_FOR, LeavingAlone
+from jfe_cni.overflowd.delivery.database import Database, open_database
+from jfe_cni.overflowd.delivery.decisions import FIRST_ALONE, LONGEST_ALONE
+from jfe_cni.overflowd.delivery.optouts import LeavingAlone
 from jfe_cni.overflowd.delivery.outcomes import Cause
 from jfe_cni.overflowd.delivery.schema import left_alone
 from jfe_cni.overflowd.notices import keys
@@ -65,19 +67,54 @@ async def test_it_is_told_again_when_its_time_is_over_or_it_is_lifted_by_hand(st
         assert await alone.cause(ADDRESS) is None
 
 
-async def test_who_can_not_be_reached_is_left_alone_for_a_day(state_url: str) -> None:
+async def passed(database: Database, time: Microseconds) -> None:
+    """All that is known is older by so much."""
+    older = update(left_alone).values(since=left_alone.c.since - time, until=left_alone.c.until - time)
+    await database.run(lambda connection: connection.execute(older))
+
+
+async def test_who_can_not_be_reached_is_left_alone_for_minutes_and_then_for_longer(state_url: str) -> None:
     async with open_database(state_url) as database:
         alone = LeavingAlone(database)
-        await alone.give_up(ADDRESS)
-        assert await alone.cause(ADDRESS) is Cause.UNREACHABLE
+        for lasts in (FIRST_ALONE, 4 * FIRST_ALONE):
+            await alone.give_up(ADDRESS, confirmed=True)
+            await alone.give_up(ADDRESS, confirmed=True)
+            assert await alone.cause(ADDRESS) is Cause.UNREACHABLE
+            [found] = await alone.all()
+            assert found.until == found.since + lasts
+            await passed(database, lasts)
+            await alone.keep_up()
+            assert await alone.cause(ADDRESS) is None
         await alone.ask(ADDRESS, heard())
+        await passed(database, LONGEST_ALONE)
+        await alone.keep_up()
+        await alone.give_up(ADDRESS, confirmed=True)
         assert await alone.cause(ADDRESS) is Cause.ASKED
+        lasted = {each.cause: each.until and each.until - each.since for each in await alone.all()}
+        assert lasted == {Cause.ASKED: None, Cause.UNREACHABLE: FIRST_ALONE}, "a day later nothing is known of it"
+
+
+async def test_what_nobody_confirms_is_remembered_and_leaves_nobody_alone_at_once(state_url: str) -> None:
+    async with open_database(state_url) as database:
+        alone = LeavingAlone(database)
+        for _ in range(3):
+            await alone.give_up(ADDRESS, confirmed=False)
+            assert await alone.cause(ADDRESS) is None
+        await passed(database, FIRST_ALONE)
         await alone.keep_up()
-        assert len(await alone.all()) == 2
-        later = update(left_alone).values(until=left_alone.c.until - UNREACHABLE_FOR)
-        await database.run(lambda connection: connection.execute(later))
-        await alone.keep_up()
-        assert [each.cause for each in await alone.all()] == [Cause.ASKED]
+        await alone.give_up(ADDRESS, confirmed=False)
+        assert await alone.cause(ADDRESS) is Cause.UNREACHABLE
+
+
+async def test_who_answers_was_never_away(state_url: str) -> None:
+    async with open_database(state_url) as database:
+        alone = LeavingAlone(database)
+        await alone.give_up(ADDRESS, confirmed=True)
+        await alone.is_there(ADDRESS)
+        assert await alone.cause(ADDRESS) is None
+        await alone.ask(ADDRESS, heard())
+        await alone.is_there(ADDRESS)
+        assert await alone.cause(ADDRESS) is Cause.ASKED
 
 
 async def test_whatever_time_a_receiver_names_a_person_sees_who_is_left_alone(sqlite_url: str) -> None:

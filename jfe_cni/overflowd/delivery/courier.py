@@ -13,7 +13,7 @@ from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.delivery.budgets import Budgets
 from jfe_cni.overflowd.delivery.counts import Counts
-from jfe_cni.overflowd.delivery.decisions import Tried, Try, is_unreachable, next_step, withheld
+from jfe_cni.overflowd.delivery.decisions import Tried, Try, is_confirmed, is_unreachable, next_step, withheld
 from jfe_cni.overflowd.delivery.destinations import Policy
 from jfe_cni.overflowd.delivery.optouts import LeavingAlone
 from jfe_cni.overflowd.delivery.outbox import LEASE, Claimed, Outbox
@@ -216,11 +216,12 @@ class Courier:
             self.counts.tried(step.way, answer.told, answer.octets)
             if answer.told in _ANSWERS and step.way is not Way.MAIL:
                 self._remember(address)
+                await self._patiently(partial(self._left_alone.is_there, address))
             if answer.opt_out is not None:
                 await self._patiently(partial(self._left_alone.ask, address, answer.opt_out))
             step = next_step(notice, self._ways.order, tried, cost, cause)
         if is_unreachable(tried):
-            await self._patiently(partial(self._left_alone.give_up, address))
+            await self._patiently(partial(self._left_alone.give_up, address, confirmed=is_confirmed(tried)))
         return step
 
     async def _leave(self, claimed: Claimed, outcome: Outcome | None) -> None:

@@ -16,9 +16,13 @@ from jfe_cni.overflowd.notices.notice import Notice
 LONGEST_WAIT: Microseconds = 6 * 3_600 * 1_000_000
 """A quarter of what receivers take (a day), for clocks that are wrong; and what is older helps nobody."""
 
-# Heard by a way to the address itself, it holds for all of them.
-_FINAL = frozenset({Told.HOST_UNREACHABLE, Told.PROHIBITED, Told.NO_ROUTE})
+FIRST_ALONE: Microseconds = 5 * 60 * 1_000_000
+LONGEST_ALONE: Microseconds = 86_400 * 1_000_000
+"""A day: of a filter that is there for good a second try a day is no burden, and of a host that was down it is soon."""
+
+_LONGER = 4
 _UNREACHABLE = frozenset({Told.HOST_UNREACHABLE, Told.PROHIBITED, Told.PORT_UNREACHABLE})
+_BY_TCP = frozenset({Way.HTTPS, Way.HTTP})
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,14 @@ class Try:
     """The next step."""
 
     way: Way
+
+
+@dataclass(frozen=True)
+class Alone:
+    """An address that could not be reached: from when, until when it is left alone; at once, where it is suspected."""
+
+    since: Microseconds
+    until: Microseconds
 
 
 def withheld(
@@ -69,7 +81,7 @@ def next_step(
     if last is not None and last.told is Told.NOT_NOW:
         return Outcome(State.FAILED, last.told, last.way)
     spent = sum(cost[each.way] for each in tried)
-    only_mail = cause is Cause.UNREACHABLE or any(each.told in _FINAL for each in tried)
+    only_mail = cause is Cause.UNREACHABLE or any(map(_holds_for_all, tried))
     too_large = False
     for way in ways:
         if any(each.way is way for each in tried) or (only_mail and way is not Way.MAIL):
@@ -82,7 +94,36 @@ def next_step(
     return Outcome(State.WITHHELD, Spared.LARGER_THAN_ITS_FLOW if too_large else Spared.UNREACHABLE)
 
 
+def _holds_for_all(tried: Tried) -> bool:
+    """Whether what was heard by a way to the address itself holds for all of them. By UDP anybody may have sent such an
+    ICMP, who need only guess a port (RFC 5927); of a connection it must quote the sequence number, too."""
+    if tried.told is Told.NO_ROUTE:
+        return True
+    return tried.way in _BY_TCP and tried.told in {Told.HOST_UNREACHABLE, Told.PROHIBITED}
+
+
 def is_unreachable(tried: Sequence[Tried]) -> bool:
     """Whether the network has said of the address, by every way, that nobody is to be reached there."""
-    direct = [each.told for each in tried if each.way is not Way.MAIL]
-    return bool(direct) and all(told in _UNREACHABLE for told in direct)
+    direct = {each.told for each in tried if each.way is not Way.MAIL}
+    # To TCP the kernel says the same of an ICMP as of a route that isn't there; where another way got out, it was one.
+    return bool(direct & _UNREACHABLE) and direct <= _UNREACHABLE | {Told.NO_ROUTE}
+
+
+def is_confirmed(tried: Sequence[Tried]) -> bool:
+    """Whether that was said to a connection, and so by somebody who saw it."""
+    return any(each.way in _BY_TCP for each in tried)
+
+
+def alone(at: Microseconds, former: Alone | None, *, confirmed: bool) -> Alone:
+    """How long an address is left alone that can't be reached: for minutes, and for longer each time in succession, to
+    `LONGEST_ALONE`. Where it is not `confirmed`, only if that was heard before, of another notice, minutes ago.
+    `former`: as it was the last time."""
+    if former is None or former.until + LONGEST_ALONE <= at:
+        return Alone(at, at + FIRST_ALONE if confirmed else at)
+    lasted = former.until - former.since
+    if confirmed and not lasted:
+        return Alone(at, at + FIRST_ALONE)
+    if at < former.since + max(lasted, FIRST_ALONE):
+        # Of the same minutes: it says nothing that was not known.
+        return former
+    return Alone(at, at + min(max(_LONGER * lasted, FIRST_ALONE), LONGEST_ALONE))

@@ -6,19 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.delivery.answers import OptOutHeard
 from jfe_cni.overflowd.delivery.database import Database, now
+from jfe_cni.overflowd.delivery.decisions import LONGEST_ALONE, Alone, alone
 from jfe_cni.overflowd.delivery.destinations import Network
 from jfe_cni.overflowd.delivery.outcomes import Cause
 from jfe_cni.overflowd.delivery.schema import left_alone
 from jfe_cni.overflowd.notices.optout import WIDEST
-
-UNREACHABLE_FOR: Microseconds = 86_400 * 1_000_000
-"""A day: of a filter that is there for good a second try a day is no burden, and of a host that was down it is soon."""
 
 _SECOND = 1_000_000
 
@@ -57,14 +55,24 @@ class LeavingAlone:
         until = None if asked.until is None else asked.until * _SECOND
         await self._put(asked.network(address), Cause.ASKED, until, asked.key, heard.signed)
 
-    async def give_up(self, address: Address) -> None:
-        """It can't be reached."""
+    async def give_up(self, address: Address, *, confirmed: bool) -> None:
+        """It can't be reached: left alone as `decisions.alone` says."""
         network = ip_network(address)
+        these = _unreachable(network)
 
         def work(connection: Connection) -> None:
-            _replace(connection, network, Cause.UNREACHABLE, now(connection) + UNREACHABLE_FOR, None, None)
+            row = connection.execute(select(left_alone.c.since, left_alone.c.until).where(these)).one_or_none()
+            former = None if row is None else Alone(row.since, row.until)
+            found = alone(now(connection), former, confirmed=confirmed)
+            if found != former:
+                _replace(connection, network, Cause.UNREACHABLE, found.since, found.until, None, None)
 
         await self._database.run(work)
+
+    async def is_there(self, address: Address) -> None:
+        """It has answered: that it could not be reached before counts no more."""
+        these = _unreachable(ip_network(address))
+        await self._database.run(lambda each: each.execute(delete(left_alone).where(these)).close())
 
     async def lift(self, network: Network) -> bool:
         """By hand: it is told again. Whether it was left alone."""
@@ -82,23 +90,32 @@ class LeavingAlone:
         return await self._database.run(work)
 
     async def keep_up(self) -> None:
-        """Forgets those whose time is over."""
+        """Forgets those whose time is over; of those that could not be reached, when it says nothing of the next."""
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(left_alone).where(left_alone.c.until <= now(connection)))
+            at = now(connection)
+            asked = and_(left_alone.c.cause == Cause.ASKED, left_alone.c.until <= at)
+            connection.execute(delete(left_alone).where(or_(asked, left_alone.c.until <= at - LONGEST_ALONE)))
 
         await self._database.run(work)
 
     async def _put(
         self, network: Network, cause: Cause, until: Microseconds | None, key: str | None, signed: bytes | None
     ) -> None:
-        await self._database.run(lambda connection: _replace(connection, network, cause, until, key, signed))
+        await self._database.run(
+            lambda connection: _replace(connection, network, cause, now(connection), until, key, signed)
+        )
+
+
+def _unreachable(network: Network) -> ColumnElement[bool]:
+    return and_(left_alone.c.network == str(network), left_alone.c.cause == Cause.UNREACHABLE)
 
 
 def _replace(
     connection: Connection,
     network: Network,
     cause: Cause,
+    since: Microseconds,
     until: Microseconds | None,
     key: str | None,
     signed: bytes | None,
@@ -109,7 +126,7 @@ def _replace(
         "until": until,
         "key": key,
         "signed": signed,
-        "since": now(connection),
+        "since": since,
     }
     new: postgresql.Insert | sqlite.Insert
     if connection.dialect.name == "postgresql":

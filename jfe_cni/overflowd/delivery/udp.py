@@ -1,7 +1,8 @@
 """One datagram to 65535/udp, and what comes back: an answer of the receiver, or the ICMP that says that there is none.
 
 Each notice has a socket of its own, connected: the kernel hands over what comes from the address and port that it was
-sent to, and nothing else (udp(7)). A stranger would have to guess the digest of what it has not seen.
+sent to, and nothing else (udp(7)). A stranger would have to guess the digest of what it has not seen. An ICMP anybody
+may send who guesses the port, from anywhere: it is a hint (RFC 5927, section 4), and who answers nevertheless is heard.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class _Exchange:
     octets: int = 0
     answers: int = 0
     echoed: bool = field(default=False)
+    hint: Told | None = None
 
     @property
     def digest(self) -> str:
@@ -83,6 +85,8 @@ class UdpWay:
                 return Answer(told)
             if (answer := await self._listen(exchange, wait)) is not None:
                 return answer
+            if exchange.hint is not None and not exchange.answers:
+                return Answer(exchange.hint)
         return Answer(Told.NO_ANSWER)
 
     async def _listen(self, exchange: _Exchange, seconds: float) -> Answer | None:
@@ -90,14 +94,17 @@ class UdpWay:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while exchange.answers < _MOST_ANSWERS:
+            # Whatever comes, and however fast.
+            if loop.time() >= until:
+                return None
             try:
                 async with asyncio.timeout_at(until):
                     raw = await loop.sock_recv(exchange.socket, messages.LARGEST_MESSAGE + 1)
             except TimeoutError:
                 return None
             except OSError as error:
-                if (told := _why(exchange, error)) is not None:
-                    return Answer(told)
+                _heed(exchange, error)
+                await asyncio.sleep(0)
                 continue
             exchange.answers += 1
             if (answer := _understood(exchange, raw)) is not None:
@@ -122,17 +129,22 @@ def _understood(exchange: _Exchange, raw: bytes) -> Answer | None:
 
 def _send(exchange: _Exchange, raw: bytes) -> Told | None:
     """None: it is on its way."""
-    try:
-        exchange.socket.send(raw)
-    except OSError as error:
-        # An error of before is told to who sends next; what was to be sent was not.
-        return _why(exchange, error)
-    exchange.octets += datagram(len(raw), exchange.address)
-    return None
+    for _ in range(_MOST_ANSWERS):
+        try:
+            exchange.socket.send(raw)
+        except OSError as error:
+            # An error of before is told to who sends next; what was to be sent was not. Where something has left, it is
+            # of what came meanwhile.
+            if not _heed(exchange, error) and not exchange.octets:
+                return of_error(error)
+        else:
+            exchange.octets += datagram(len(raw), exchange.address)
+            return None
+    return Told.NO_ANSWER
 
 
-def _why(exchange: _Exchange, error: OSError) -> Told | None:
-    """What the kernel knows of an error that it tells; None: nothing that is final."""
+def _heed(exchange: _Exchange, error: OSError) -> bool:
+    """Whether the network has said it. What it says is a hint."""
     found: Told | None = None
     heard = False
     with contextlib.suppress(BlockingIOError):
@@ -146,7 +158,6 @@ def _why(exchange: _Exchange, error: OSError) -> Told | None:
                 _, origin, kind, code, _, _, _ = _EXTENDED.unpack_from(data)
                 if origin in {_ORIGIN_ICMP, _ORIGIN_ICMP6}:
                     found = found or of_icmp(kind, code, exchange.address.version)
-    if heard and found is None and of_error(error) is Told.TOO_LARGE:
-        # The path is narrower than was known; the next try is cut to fit.
-        return None
-    return found or of_error(error)
+    # A path that is narrower than was known is no reason: the next try is cut to fit.
+    exchange.hint = exchange.hint or found
+    return heard
