@@ -25,15 +25,24 @@ class Dropped(StrEnum):
     TOO_MANY_TEMPLATES = "too-many-templates"
     """One was forgotten for another, or was not taken."""
 
+    TOO_MANY_BATCHES = "too-many-batches"
+    """Data of so many observation domains, agents or templates of one exporter at once that they would take the time of
+    the others."""
+
+    TOO_MANY_NOTICES = "too-many-notices"
+    """Chosen of one exporter's flows at once, beyond its share."""
+
     UNFIT_TEMPLATE = "unfit-template"
     NO_ADDRESSES = "no-addresses"
-    """Data whose template has neither a source nor a destination."""
+    """Data whose template has neither a source nor a destination; a record that has but one of them, of which nobody is
+    told."""
 
     NO_TEMPLATE = "no-template"
     """Data whose template had not come by the time that they were given up."""
 
     UNKNOWN_FORMAT = "unknown-format"
-    """sFlow: counters, and samples of another kind than packets."""
+    """sFlow: counters, and samples of another kind than packets. NetFlow v9 and IPFIX: a set of a kind that is
+    reserved."""
 
     DISCARDED = "discarded"
     """sFlow: a sampled packet that the agent did not send on."""

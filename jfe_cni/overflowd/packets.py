@@ -13,10 +13,12 @@ ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
 _IP = frozenset({ETHERTYPE_IPV4, ETHERTYPE_IPV6})
 # 802.1Q, 802.1ad, and what switches used before it: four bytes each (IEEE 802 Numbers).
 _TAGS = frozenset({0x8100, 0x88A8, 0x9100})
-_MPLS = frozenset({0x8847, 0x8848})
+ETHERTYPE_MPLS = 0x8847
+_MPLS = frozenset({ETHERTYPE_MPLS, 0x8848})
 # RFC 2516, section 4: six bytes, then PPP's protocol.
 _PPPOE = 0x8864
-_PPP_TO_ETHERTYPE = {0x0021: ETHERTYPE_IPV4, 0x0057: ETHERTYPE_IPV6}
+# IANA "PPP Numbers".
+_PPP_TO_ETHERTYPE = {0x0021: ETHERTYPE_IPV4, 0x0057: ETHERTYPE_IPV6, 0x0281: ETHERTYPE_MPLS, 0x0283: 0x8848}
 # As many tags and labels as any network stacks.
 _MOST_TAGS = 16
 
@@ -73,6 +75,12 @@ def from_ethertype(kind: int, data: bytes, at: int) -> Packet | Dropped:
     return Dropped.UNKNOWN_HEADER
 
 
+def from_ppp(data: bytes) -> Packet | Dropped:
+    """RFC 1662, section 3.1: the address and the control field, where they are not left out; then the protocol."""
+    at = 2 if data[:2] == b"\xff\x03" else 0
+    return from_ethertype(_PPP_TO_ETHERTYPE.get(int.from_bytes(data[at : at + 2]), 0), data, at + 2)
+
+
 def from_ip(data: bytes, at: int = 0) -> Packet | Dropped:
     if len(data) <= at:
         return Dropped.CUT_OFF
@@ -112,6 +120,9 @@ def _from_ipv6(data: bytes, at: int) -> Packet | Dropped:
         elif protocol == _FRAGMENT:
             fragment = bool(int.from_bytes(data[start + 2 : start + 4]) & 0xFFF8)
             protocol, start = data[start], start + 8
+            if fragment:
+                # What follows is of the middle of the packet, and no header, whatever it looks like.
+                break
         else:
             break
     return _with_transport(source, destination, protocol, (first >> 20) & 0xFF, data, start, end, fragment=fragment)

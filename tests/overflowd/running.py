@@ -111,7 +111,8 @@ def running(
             started.wait()
 
 
-def send(port: int, payloads: Sequence[bytes], host: str = "127.0.0.1") -> None:
+def send(port: int, payloads: Sequence[bytes], host: str = "127.0.0.1", source: str = "") -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((source, 0))
         for each in payloads:
             sender.sendto(each, (host, port))

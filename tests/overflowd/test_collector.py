@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import pytest
 
 from jfe_cni.errors import HostError
-from jfe_cni.overflowd.collector.collect import MOST
+from jfe_cni.overflowd.collector.collect import MOST, SHARE
 from jfe_cni.overflowd.collector.service import opened
 from jfe_cni.overflowd.collector.settings import CollectorSettings
 from jfe_cni.overflowd.decoders import Format
+from jfe_cni.overflowd.dropped import Dropped
 from jfe_cni.overflowd.notices.notice import Notice
 from tests.overflowd.exports import v5, v5_record
 from tests.overflowd.running import send
@@ -115,6 +116,20 @@ async def test_a_flood_is_read_in_parts_and_each_is_put_before_the_next() -> Non
     assert len(outbox.taken) == 2 * MOST + 10
     assert len(outbox.puts) >= 3
     assert max(outbox.puts) <= MOST + 256
+
+
+async def test_one_exporter_whose_flows_are_all_chosen_has_its_share_and_another_is_heard() -> None:
+    outbox, stop = Listed(), asyncio.Event()
+    packets = v5(*[v5_record("198.51.100.1", "203.0.113.9", packets=2**32 - 1)] * 30)
+    elsewhere = v5(v5_record("198.51.100.1", "203.0.113.10", packets=1_000_000))
+    with opened(PATIENT, outbox) as collector:
+        send(collector.ports[0], [packets] * 1_000)
+        send(collector.ports[0], [elsewhere], source="127.0.0.2")
+        stop.set()
+        await collector.run(stop)
+    assert len([each for each in outbox.taken if each.flow.packets == 1_000_000]) == 1
+    assert len(outbox.taken) == SHARE + 1
+    assert collector.counts.dropped == {Dropped.TOO_MANY_NOTICES: 30_000 - SHARE}
 
 
 async def test_the_event_loop_goes_on_while_a_flood_is_decoded() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import random
 import struct
 import tracemalloc
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
@@ -240,6 +242,41 @@ def test_a_bomb_of_records_of_an_octet_makes_nothing_of_them() -> None:
     bomb = ipfix(ipfix_template(256, [Spec(4, 1)]), a_set(256, bytes(1_400)))
     assert decoder.decode([datagram(bomb)] * 400) == []
     assert decoder.drops == {Dropped.NO_ADDRESSES: 400}
+
+
+def by_engine(number: int) -> bytes:
+    made = bytearray(v5(v5_record("198.51.100.1", "203.0.113.9")))
+    made[20:22] = number.to_bytes(2)
+    return bytes(made)
+
+
+def by_sub_agent(number: int) -> bytes:
+    made = bytearray(sflow(sample(raw_header(ethernet(ipv4("198.51.100.1", "203.0.113.9", 6, tcp(1, 2, 2)))))))
+    made[12:16] = number.to_bytes(4)
+    return bytes(made)
+
+
+def by_domain(number: int) -> bytes:
+    return ipfix(ipfix_template(256, FLOW_FIELDS), a_set(256, RECORD), domain=number)
+
+
+def by_template(number: int) -> bytes:
+    changed = [*FLOW_FIELDS, *[Spec(82, 1)] * 240, Spec(82, 1 + number % 2)]
+    return ipfix(ipfix_template(256, changed), a_set(256, RECORD + bytes(241 + number % 2)))
+
+
+@pytest.mark.parametrize("make", [by_engine, by_sub_agent, by_domain, by_template])
+def test_one_exporter_has_its_share_of_batches_and_others_have_theirs(make: Callable[[int], bytes]) -> None:
+    """Each datagram a batch of its own: half a millisecond each, which are the others'."""
+    flood = [datagram(make(number)) for number in range(2_000)]
+    honest = [datagram(make(number), "192.0.2.99") for number in range(20)]
+    decoder = Decoder()
+    batches = decoder.decode([*flood, *honest])
+    told = collections.Counter(str(batch.exporter) for batch in batches)
+    assert told["192.0.2.99"] == 20
+    assert told["192.0.2.1"] <= 1_024
+    assert decoder.drops == {Dropped.TOO_MANY_BATCHES: 2_000 - told["192.0.2.1"]}
+    assert len(decoder.decode(honest)) == len(decoder.decode(flood[:100])) / 5 == 20, "it is of one time alone"
 
 
 def test_a_template_of_very_many_fields_or_of_very_long_records_is_not_taken() -> None:

@@ -25,7 +25,8 @@ NAMES = sorted(path.name for path in REAL.glob("*.pcap")) or ["netflow-v5.pcap"]
 APART: dict[tuple[str, ...], list[int | None]] = {
     ("nf-template.pcap", "nf-options-template.pcap", "nf-options-data.pcap"): [],
     ("nf-samplingrate-template.pcap", "nf-samplingrate-data.pcap"): [2048] * 6,
-    ("nf-ipfixprobe-templates.pcap", "nf-ipfixprobe-data.pcap"): [None] * 4,
+    # Four records, two of which tell of both ways.
+    ("nf-ipfixprobe-templates.pcap", "nf-ipfixprobe-data.pcap"): [None] * 6,
     (
         "nf-multiplesamplingrates-template.pcap",
         "nf-multiplesamplingrates-options-template.pcap",

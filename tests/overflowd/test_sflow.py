@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jfe_cni.overflowd.decoders import Batch, Decoder
-from jfe_cni.overflowd.decoders.flows import NO_DIRECTION
+from jfe_cni.overflowd.decoders.flows import EGRESS, INGRESS, NO_DIRECTION
 from jfe_cni.overflowd.decoders.samples import ETHERNET, flows_of
 from jfe_cni.overflowd.decoders.sflow import Sample
 from jfe_cni.overflowd.dropped import Dropped, Drops
@@ -29,13 +29,18 @@ def sflow(*samples: bytes, agent: bytes = b"\0\0\0\1" + AGENT.packed, count: int
     return head + b"".join(samples)
 
 
-def sample(*records: bytes, kind: int = 1, received: int = 3, sent: int = 4) -> bytes:
-    body = struct.pack(">IIIIIIII", 1, 0, 512, 10_000, 0, received, sent, len(records)) + b"".join(records)
+def sample(*records: bytes, kind: int = 1, received: int = 3, sent: int = 4, source: int = 0) -> bytes:
+    body = struct.pack(">IIIIIIII", 1, source, 512, 10_000, 0, received, sent, len(records)) + b"".join(records)
     return struct.pack(">II", kind, len(body)) + body
 
 
-def expanded(*records: bytes, received: tuple[int, int] = (0, 300_000), sent: tuple[int, int] = (0, 4)) -> bytes:
-    head = struct.pack(">IIIIIIIIIII", 1, 0, 1, 512, 10_000, 0, *received, *sent, len(records))
+def expanded(
+    *records: bytes,
+    received: tuple[int, int] = (0, 300_000),
+    sent: tuple[int, int] = (0, 4),
+    source: tuple[int, int] = (0, 1),
+) -> bytes:
+    head = struct.pack(">IIIIIIIIIII", 1, *source, 512, 10_000, 0, *received, *sent, len(records))
     body = head + b"".join(records)
     return struct.pack(">II", 3, len(body)) + body
 
@@ -52,6 +57,45 @@ def raw_header(header: bytes, octets: int = 1_500, protocol: int = 1) -> bytes:
 def decoded(payload: bytes) -> tuple[list[Batch], Decoder]:
     decoder = Decoder()
     return decoder.decode([datagram(payload)]), decoder
+
+
+@pytest.mark.parametrize(
+    ("made", "direction"),
+    [
+        (sample(raw_header(FRAME), source=3), INGRESS),
+        (sample(raw_header(FRAME), source=4), EGRESS),
+        (sample(raw_header(FRAME), source=5), NO_DIRECTION),
+        # A VLAN, whose number is an interface's (sFlowDataSource, sflow_version_5.txt).
+        (sample(raw_header(FRAME), source=1 << 24 | 3), NO_DIRECTION),
+        (sample(raw_header(FRAME), received=3, sent=3, source=3), NO_DIRECTION),
+        (expanded(raw_header(FRAME), source=(0, 300_000)), INGRESS),
+        (expanded(raw_header(FRAME), source=(0, 4)), EGRESS),
+        (expanded(raw_header(FRAME), source=(1, 4)), NO_DIRECTION),
+    ],
+)
+def test_which_interface_sampled_a_packet_tells_its_direction(made: bytes, direction: int) -> None:
+    (batch,), _ = decoded(sflow(made))
+    assert batch.flows["direction"].tolist() == [direction]
+
+
+IP = ipv4("198.51.100.1", "203.0.113.9", 6, tcp(1234, 80, 0x02))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "header"),
+    [
+        (11, IP),
+        (13, bytes.fromhex("0001 0140") + IP),
+        (7, bytes.fromhex("0021") + IP),
+        (14, bytes.fromhex("ff03 0021") + IP),
+        (14, bytes.fromhex("ff03 0281 0001 0140") + IP),
+    ],
+)
+def test_headers_of_other_links_than_ethernet(protocol: int, header: bytes) -> None:
+    """header_protocol: IPv4, MPLS, PPP, and packets over SONET, which are framed as PPP is."""
+    (batch,), decoder = decoded(sflow(sample(raw_header(header, protocol=protocol))))
+    assert (address(batch.flows, 0), int(batch.flows[0]["destination_port"])) == ("198.51.100.1", 80)
+    assert not decoder.drops
 
 
 def test_a_sampled_header_is_one_packet_of_so_many() -> None:
@@ -139,7 +183,7 @@ def test_what_is_read_by_the_thousand_is_what_is_read_one_by_one(
         for at, value in places:
             header[at % len(header)] = value
         headers.append(bytes(header))
-    together, drops = [Sample(each, ETHERNET, 100, 1, 0, 0) for each in headers], Drops()
+    together, drops = [Sample(each, ETHERNET, 100, 1, 0, 0, NO_DIRECTION) for each in headers], Drops()
     flows = flows_of(together, [NOW] * len(together), drops, Tunnels())
     packets = [packet for each in headers if isinstance(packet := from_ethernet(each), Packet)]
     assert len(flows) == len(packets)

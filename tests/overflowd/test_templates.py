@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import pytest
@@ -124,7 +125,7 @@ def test_fields_of_any_length_of_other_enterprises_and_reversed() -> None:
         bytes([198, 51, 100, number]) + name + bytes([203, 0, 113, 9]) + b"\2ab" + bytes([0, 0, 0, 8, 0, 1, number])
         for number, name in ((1, b"\4eth0"), (2, b"\xff" + struct.pack(">H", 300) + long), (3, b"\0"))
     )
-    batch = only(decoded(Decoder(), ipfix(ipfix_template(256, fields), a_set(256, records, padding=2))))
+    batch, _ = decoded(Decoder(), ipfix(ipfix_template(256, fields), a_set(256, records, padding=2)))
     assert [address(batch.flows, row) for row in range(3)] == [f"198.51.100.{number}" for number in (1, 2, 3)]
     assert list(batch.flows["packets"]) == [257, 258, 259], "sent in three bytes"
     assert batch.columns is not None
@@ -174,6 +175,34 @@ def test_each_record_has_the_sampling_of_its_sampler_also_when_it_is_told_later(
     samplers = struct.pack(">IBI", 1, 1, 100) + struct.pack(">IBI", 1, 2, 2000)
     options = v9(v9_options(257, [Spec(1, 4)], [Spec(48, 1), Spec(50, 4)]), a_set(257, samplers))
     assert list(only(decoded(decoder, data, options)).flows["sampling"]) == [100, 2000, 0]
+
+
+@pytest.mark.parametrize(
+    ("exported", "options"),
+    [
+        (v9, v9_options(300, (Spec(2, 4),), (Spec(34, 4),))),
+        (ipfix, ipfix_template(300, (Spec(10, 4), Spec(34, 4)), scopes=1)),
+        (ipfix, ipfix_template(300, (Spec(14, 4), Spec(34, 4)), scopes=1)),
+    ],
+)
+def test_each_record_has_the_sampling_of_its_interface(exported: Callable[..., bytes], options: bytes) -> None:
+    """Of the one that it came in by, where both are sampled."""
+    template = v9_template if exported is v9 else ipfix_template
+    fields = (*FLOW_FIELDS, Spec(10, 4), Spec(14, 4))
+    told = a_set(300, struct.pack(">IIII", 1, 100, 2, 1_000))
+    records = b"".join(RECORD + struct.pack(">II", *each) for each in ((1, 9), (2, 1), (9, 1), (9, 8)))
+    batch = only(decoded(Decoder(), exported(options, told, template(256, fields), a_set(256, records))))
+    assert batch.flows["sampling"].tolist() == [100, 1_000, 100, 0]
+
+
+def test_a_record_that_says_nothing_of_its_sampling_has_what_was_said_of_all() -> None:
+    """An interval of 0, which is none."""
+    options = v9_options(300, (Spec(1, 4),), (Spec(34, 4),))
+    told = a_set(300, struct.pack(">II", 7, 1_000))
+    records = b"".join(RECORD + struct.pack(">I", interval) for interval in (0, 50))
+    fields = (*FLOW_FIELDS, Spec(34, 4))
+    batch = only(decoded(Decoder(), v9(options, told, v9_template(256, fields), a_set(256, records))))
+    assert batch.flows["sampling"].tolist() == [1_000, 50]
 
 
 def test_so_many_packets_and_then_so_many_not() -> None:
@@ -266,6 +295,9 @@ def test_what_has_waited_in_vain_makes_room() -> None:
     assert len(batch.flows) == 10
 
 
+LIED_ABOUT = (*FLOW_FIELDS, Spec(82, VARIABLE))
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
@@ -285,12 +317,20 @@ def test_what_has_waited_in_vain_makes_room() -> None:
         (ipfix(a_set(3, struct.pack(">HHH", 256, 1, 2) + bytes(4))), Dropped.MALFORMED),
         (v9(a_set(1, struct.pack(">HHH", 256, 3, 4) + bytes(8))), Dropped.MALFORMED),
         (b"\0\0\0\5" + bytes(8), Dropped.MALFORMED),
+        (ipfix(ipfix_template(256, FLOW_FIELDS), length=15), Dropped.MALFORMED),
+        (ipfix(ipfix_template(256, FLOW_FIELDS), a_set(256, RECORD[:12])), Dropped.CUT_OFF),
+        (ipfix(ipfix_template(256, FLOW_FIELDS), a_set(256, RECORD + RECORD[:20])), Dropped.CUT_OFF),
+        (ipfix(ipfix_template(256, LIED_ABOUT), a_set(256, RECORD + b"\2ab" + RECORD + b"\xc8ab")), Dropped.CUT_OFF),
+        (v9(a_set(200, bytes(8))), Dropped.UNKNOWN_FORMAT),
+        (ipfix(a_set(4, bytes(8)), a_set(256, b"")), Dropped.UNKNOWN_FORMAT),
+        # Another message behind it.
+        (ipfix(a_set(256, b"")) + ipfix(a_set(256, b"")), Dropped.CUT_OFF),
     ],
 )
 def test_what_is_not_decoded_has_a_reason(payload: bytes, reason: Dropped) -> None:
     decoder = Decoder()
     decoded(decoder, payload)
-    assert decoder.drops[reason] == 1
+    assert decoder.drops == {reason: 1}
 
 
 def test_what_comes_before_the_damage_is_decoded() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ import numpy as np
 from jfe_cni.overflowd.collector.counts import Counts
 from jfe_cni.overflowd.collector.exporters import Exporters
 from jfe_cni.overflowd.collector.udp import UdpSocket
-from jfe_cni.overflowd.datagrams import Datagram
+from jfe_cni.overflowd.datagrams import Address, Datagram
 from jfe_cni.overflowd.decoders import Decoder
 from jfe_cni.overflowd.notices.notice import Notice
 from jfe_cni.overflowd.selection.duplicates import Observer
@@ -28,6 +29,10 @@ from jfe_cni.overflowd.selection.selector import Selector
 
 MOST = 4_096
 """Datagrams that are read before they are decoded: about 6 MB, and what a batch costs is spread over all of them."""
+
+SHARE = 2 * MOST
+"""Notices of one exporter's flows, of all that is read at one time: many times what is sent in that time. Whoever
+exports flows of very many packets, or forges them, would take memory, time and the outbox from the others."""
 
 # Of few that come, more are gathered for so long (seconds): a batch costs as much as a hundred datagrams in it. A
 # hundred times shorter than it takes to fill a buffer at a gigabit.
@@ -88,15 +93,25 @@ class Collecting:
         # One moment for all: they came within a fraction of a second.
         at = heard[-1].at
         notices: list[Notice] = []
+        made = Counter[Address]()
         for batch in self.decoder.batches(heard):
             self.counts.flows[batch.format] += len(batch.flows)
             self.counts.unsampled[batch.format] += int(np.count_nonzero(batch.flows["sampling"] == 0))
             self.counts.packets += float(packets_behind(batch.flows["packets"], batch.flows["sampling"]).sum())
-            notices += self.selector.notices(batch.flows, at, Observer(batch.agent, batch.domain))
+            observer = Observer(batch.agent, batch.domain)
+            chosen = self.selector.notices(batch.flows, at, observer, SHARE - made[batch.exporter])
+            made[batch.exporter] += len(chosen)
+            notices += chosen
+            if len(notices) >= SHARE:
+                self._put(notices)
+                notices = []
         if notices:
-            self.put(notices)
-            self.counts.notices.update(notice.classified for notice in notices)
+            self._put(notices)
         return len(datagrams)
+
+    def _put(self, notices: Sequence[Notice]) -> None:
+        self.put(notices)
+        self.counts.notices.update(notice.classified for notice in notices)
 
     def _read(self) -> list[Datagram]:
         """Of each socket in turns, so that none waits for another's flood to end."""

@@ -14,6 +14,7 @@ from jfe_cni.errors import JfeError, RequestError
 from jfe_cni.overflowd.collector.collect import Collecting, Stop
 from jfe_cni.overflowd.collector.counts import Counts
 from jfe_cni.overflowd.collector.exporters import Exporters
+from jfe_cni.overflowd.collector.listening import check_apart, listen_address
 from jfe_cni.overflowd.collector.settings import ANY, CollectorSettings
 from jfe_cni.overflowd.collector.udp import UdpSocket
 from jfe_cni.overflowd.decoders import Decoder, Limits
@@ -38,9 +39,18 @@ _DRAINING = 0.5
 Network = IPv4Network | IPv6Network
 
 
+class CutShort(Exception):
+    """An outbox that was cancelled had taken all but `rest`."""
+
+    def __init__(self, rest: Sequence[Notice]) -> None:
+        super().__init__(rest)
+        self.rest = rest
+
+
 class Outbox(Protocol):
     async def put(self, notices: Sequence[Notice]) -> None:
-        """Durable when it returns; the same again is the same. Raises JfeError: not now."""
+        """Durable when it returns; the same again is the same. Raises JfeError: not now; CutShort, where it knows what
+        it took of them until it was cancelled."""
 
 
 class Collector:
@@ -53,7 +63,8 @@ class Collector:
             Tunnels(networks(settings.tunnels, "--tunnels")),
         )
         allowed = None if not settings.exporters or ANY in settings.exporters else settings.exporters
-        self.counts = Counts(sockets, (drops, decoder.drops))
+        selector = selector_of(settings)
+        self.counts = Counts(sockets, (drops, decoder.drops, selector.drops))
         self.refused: JfeError | None = None
         """Why the outbox takes nothing; None, it does."""
         self._outbox = outbox
@@ -68,7 +79,7 @@ class Collector:
             sockets,
             Exporters(None if allowed is None else networks(allowed, "--exporters"), drops),
             decoder,
-            selector_of(settings),
+            selector,
             self.counts,
             self._put,
             settings.stop_timeout * _DRAINING,
@@ -106,6 +117,8 @@ class Collector:
                         pause = min(2 * pause, _LONGEST_PAUSE)
         except TimeoutError:
             self._give_up(notices)
+        except CutShort as cut_short:
+            self._give_up(cut_short.rest)
         finally:
             self._putting = None
 
@@ -139,7 +152,10 @@ class Collector:
 @contextlib.contextmanager
 def opened(settings: CollectorSettings, outbox: Outbox) -> Iterator[Collector]:
     """Within an event loop. Raises RequestError: unfit settings; HostError: a port that is taken."""
-    addresses = [listen_address(each) for each in (*settings.netflow, *settings.ipfix, *settings.sflow)]
+    texts = (*settings.netflow, *settings.ipfix, *settings.sflow)
+    addresses = [listen_address(each) for each in texts]
+    if not settings.share_ports:
+        check_apart(texts)
     if not addresses:
         raise RequestError("there is nothing to listen on", "name --netflow :2055, --ipfix :4739 or --sflow :6343")
     with contextlib.ExitStack() as stack:
@@ -177,16 +193,3 @@ def networks(texts: Sequence[str], flag: str) -> tuple[Network, ...]:
         return tuple(ip_network(each) for each in texts)
     except ValueError as error:
         raise RequestError(f"{flag}: {error}", "write PREFIX/LENGTH, or an address") from error
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """`:2055`, `192.0.2.1:2055`, `[2001:db8::1]:2055`. Raises RequestError."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "::"
-    try:
-        if not colon or not (port.isascii() and port.isdigit()) or int(port) >= 1 << 16:
-            raise ValueError
-        ip_network(host)
-    except ValueError as error:
-        raise RequestError(f"{text!r} is nothing to listen on", "write ADDRESS:PORT, or :PORT") from error
-    return host, int(port)

@@ -20,7 +20,8 @@ class Format(StrEnum):
 @dataclass(frozen=True)
 class Batch:
     """`domain`: observation domain, v9's source id, v5's engine (type and id), sFlow's sub-agent. `agent`: who
-    observed, as sFlow says it; else the exporter. `columns`: all that the records say; None for sFlow."""
+    observed, as sFlow says it; else the exporter. `columns`: all that the records say; None for sFlow, and for the way
+    back of records that tell of both (RFC 5103)."""
 
     format: Format
     exporter: Address

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jfe_cni.overflowd.datagrams import Address, Microseconds
+from jfe_cni.overflowd.decoders.normalise import INITIALISED, unsigned
 from jfe_cni.overflowd.decoders.sampling import Sampling
-from jfe_cni.overflowd.decoders.templates import Columns, Template, Templates
+from jfe_cni.overflowd.decoders.templates import LIFETIME, Columns, Template, Templates
 from jfe_cni.overflowd.dropped import Dropped, Drops
 
 _ALL_TEMPLATES, _ALL_OPTIONS = 2, 3
@@ -30,6 +31,11 @@ _SWEEP: Microseconds = 60_000_000
 # What gives way at once, of all, for to look for it takes as long as to look at every domain; and how much of the data
 # that wait one exporter may have.
 _PART = 8
+# Milliseconds. `sysUpTime`; how far apart the parts of one router may be that export for one domain (Cisco's have been
+# seen two minutes apart); and what who has just been started has at most.
+_WRAP, _DISORDER, _YOUNG = 2**32, 600_000, 1_800_000
+# Of the year 9999.
+_LATEST = 253_402_300_799_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ class Waiting:
 
 @dataclass(eq=False)
 class Domain:
-    """`heard`: the higher, the later. `fields`: of all its templates and samplers, as they are counted."""
+    """`heard`: the higher, the later. `fields`: of all its templates and samplers, as they are counted. `uptime`:
+    milliseconds, of v9; `started`: microseconds since the epoch, where options tell it; 0, they do not."""
 
     exporter: Address
     templates: Templates = field(default_factory=Templates)
@@ -77,6 +84,8 @@ class Domain:
     waiting_bytes: int = 0
     heard: int = 0
     fields: int = 0
+    uptime: int = 0
+    started: Microseconds = 0
 
 
 class Domains:
@@ -115,6 +124,7 @@ class Domains:
         if former == template:
             # Sent again, as every few minutes: what is compiled stays, and it is the last told.
             known[template.number] = known.pop(template.number)
+            domain.templates.told[template.number] = at
             return ()
         self.withdraw(domain, template.number)
         if _counted(template) > self._limits.fields:
@@ -123,6 +133,7 @@ class Domains:
         if len(known) >= self._limits.templates:
             self._withdraw_oldest(domain)
         known[template.number] = template
+        domain.templates.told[template.number] = at
         self._add(domain, _counted(template))
         waited = domain.waiting.pop(template.number, [])
         self._account(domain, -sum(each.size for each in waited))
@@ -131,10 +142,35 @@ class Domains:
             self._drops[Dropped.NO_TEMPLATE] += len(waited) - len(fresh)
         return fresh
 
-    def learn_sampling(self, domain: Domain, options: Columns) -> None:
-        before = len(domain.sampling.by_sampler)
-        domain.sampling.learn(options)
-        self._add(domain, len(domain.sampling.by_sampler) - before)
+    def known(self, domain: Domain, number: int, at: Microseconds) -> Template | None:
+        """None, also where it was told too long ago (RFC 3954, section 9; RFC 7011, section 8.4)."""
+        template = domain.templates.known.get(number)
+        if template is not None and abs(at - domain.templates.told[number]) > LIFETIME:
+            self.withdraw(domain, number)
+            return None
+        return template
+
+    def learn_options(self, domain: Domain, options: Columns, at: Microseconds) -> None:
+        before = domain.sampling.size
+        domain.sampling.learn(options, at)
+        self._add(domain, domain.sampling.size - before)
+        initialised = unsigned(options, INITIALISED)
+        if initialised is not None and options.count:
+            # Milliseconds; of a time that no clock shows it is none.
+            domain.started = min(int(initialised[-1]), _LATEST) * 1_000
+
+    def note_uptime(self, domain: Domain, uptime: int) -> None:
+        """An exporter that was started anew gives its numbers to other templates (RFC 3954, section 9). `uptime`:
+        milliseconds, which begin again by themselves after 49.7 days."""
+        back = domain.uptime - uptime
+        if 0 < back <= _DISORDER:
+            return
+        if back > 0 and uptime < _YOUNG and domain.uptime < _WRAP - LIFETIME // 1_000:
+            for number in list(domain.templates.known):
+                self.withdraw(domain, number)
+            self._add(domain, -domain.sampling.size)
+            domain.sampling = Sampling()
+        domain.uptime = uptime
 
     def withdraw(self, domain: Domain, number: int) -> None:
         """`number`: of a template, or of a kind of them (RFC 7011, section 8.1)."""
@@ -143,6 +179,7 @@ class Domains:
             for each in [each for each, found in known.items() if bool(found.scopes) == (number == _ALL_OPTIONS)]:
                 self.withdraw(domain, each)
         elif number in known:
+            del domain.templates.told[number]
             self._add(domain, -_counted(known.pop(number)))
 
     def wait(self, domain: Domain, number: int, records: bytes, exported: int, started: int, at: Microseconds) -> None:

@@ -54,9 +54,13 @@ def element(number: int, enterprise: int) -> Element:
     return Element(number, enterprise, f"enterprise{enterprise}Element{number}", "octetArray")
 
 
+V9_SCOPE = -1
+"""No enterprise's number."""
+
+
 def v9_scope(number: int) -> Element:
     """Of no enterprise that there is, so that it is taken for no element of IANA's."""
-    return Element(number, -1, V9_SCOPES.get(number, f"scope{number}"), "unsigned64")
+    return Element(number, V9_SCOPE, V9_SCOPES.get(number, f"scope{number}"), "unsigned64")
 
 
 def elements_page() -> str:

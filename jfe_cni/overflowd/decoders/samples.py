@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, NO_DIRECTION, Flows
+from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, Flows
 from jfe_cni.overflowd.decoders.sflow import Sample
 from jfe_cni.overflowd.dropped import Dropped, Drops
-from jfe_cni.overflowd.packets import TCP, UDP, Packet, from_ethernet, from_ip
+from jfe_cni.overflowd.packets import ETHERTYPE_MPLS, TCP, UDP, Packet, from_ethernet, from_ethertype, from_ip, from_ppp
 from jfe_cni.overflowd.tunnels import PORTS, Tunnels
 
 Mask = npt.NDArray[np.bool_]
 
 # header_protocol (sflow_version_5.txt): what a raw header begins with.
-ETHERNET, IPV4, IPV6 = 1, 11, 12
+ETHERNET, PPP, IPV4, IPV6, MPLS, POS = 1, 7, 11, 12, 13, 14
 
 # As far as the ports and flags of TCP over IPv6 over Ethernet lie.
 _WINDOW = 72
@@ -26,9 +26,9 @@ _NOTHING = bytes(_WINDOW)
 def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops, tunnels: Tunnels) -> Flows:
     """Each is one packet, seen when it came here (`at`): sFlow tells no time. What is no IP is counted and left out."""
     flows = np.zeros(len(samples), FLOW)
-    numbers = np.array([sample[2:] for sample in samples], "u8").reshape(-1, 4)
-    flows["packets"], flows["direction"] = 1, NO_DIRECTION
-    flows["octets"], flows["sampling"], flows["input"], flows["output"] = numbers.T
+    numbers = np.array([sample[2:] for sample in samples], "u8").reshape(-1, 5)
+    flows["packets"] = 1
+    flows["octets"], flows["sampling"], flows["input"], flows["output"], flows["direction"] = numbers.T
     flows["first"] = flows["last"] = np.asarray(at, "i8")
     done = _common(samples, flows)
     if tunnels:
@@ -95,6 +95,10 @@ def _packet(sample: Sample) -> Packet | Dropped:
         return from_ethernet(sample.header)
     if sample.link in (IPV4, IPV6):
         return from_ip(sample.header)
+    if sample.link == MPLS:
+        return from_ethertype(ETHERTYPE_MPLS, sample.header, 0)
+    if sample.link in (PPP, POS):
+        return from_ppp(sample.header)
     return Dropped.UNKNOWN_HEADER
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from jfe_cni.overflowd.decoders.elements import element, iana, v9_scope
 from jfe_cni.overflowd.decoders.templates import Field, Template
+from jfe_cni.overflowd.dropped import Dropped
 
 _V9 = struct.Struct(">HHIIII")
 _IPFIX = struct.Struct(">HHIII")
@@ -19,8 +20,8 @@ _V9_TEMPLATES, _V9_OPTIONS, _IPFIX_TEMPLATES, _IPFIX_OPTIONS = 0, 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`exported`, `started`: microseconds since the epoch; `started` is 0 in IPFIX, which has no uptime. `cut_off`: the
-    message says that it is longer."""
+    """`exported`, `started`: microseconds since the epoch; `started` is 0 in IPFIX, which has no `uptime`
+    (milliseconds). `cut_off`: the message says that it is longer, or shorter than what came."""
 
     version: int
     exported: int
@@ -28,6 +29,7 @@ class Message:
     domain: int
     sets: bytes
     cut_off: bool
+    uptime: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +50,24 @@ class Malformed(Exception):
 
 
 def parse(payload: bytes) -> Message | None:
-    """None: it is cut off in its header."""
+    """None: it is cut off in its header, or says that it is."""
     version = int.from_bytes(payload[:2])
     if version == 9:
         if len(payload) < _V9.size:
             return None
         _, _, uptime, seconds, _, domain = _V9.unpack_from(payload)
         exported = seconds * 1_000_000
-        return Message(9, exported, exported - uptime * 1_000, domain, payload[_V9.size :], cut_off=False)
+        return Message(9, exported, exported - uptime * 1_000, domain, payload[_V9.size :], False, uptime)
     if len(payload) < _IPFIX.size:
         return None
     _, length, seconds, _, domain = _IPFIX.unpack_from(payload)
-    return Message(10, seconds * 1_000_000, 0, domain, payload[_IPFIX.size : length], cut_off=length > len(payload))
+    if length < _IPFIX.size:
+        return None
+    return Message(10, seconds * 1_000_000, 0, domain, payload[_IPFIX.size : length], length != len(payload))
 
 
-def sets_of(message: Message) -> Iterator[Template | Withdrawn | Data]:
-    """In their order. Raises Malformed, after all that came before."""
+def sets_of(message: Message) -> Iterator[Template | Withdrawn | Data | Dropped]:
+    """In their order, and why one is not read. Raises Malformed, after all that came before."""
     sets, at = message.sets, 0
     while len(sets) - at >= 4:
         number, length = struct.unpack_from(">HH", sets, at)
@@ -79,6 +83,10 @@ def sets_of(message: Message) -> Iterator[Template | Withdrawn | Data]:
             yield from _v9_options(body)
         elif message.version == 10 and number in (_IPFIX_TEMPLATES, _IPFIX_OPTIONS):
             yield from _ipfix_templates(body, options=number == _IPFIX_OPTIONS)
+        else:
+            yield Dropped.UNKNOWN_FORMAT
+    if any(sets[at:]):
+        yield Dropped.CUT_OFF
 
 
 def _v9_templates(body: bytes) -> Iterator[Template]:

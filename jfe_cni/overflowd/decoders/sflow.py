@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.decoders.flows import EGRESS, INGRESS, NO_DIRECTION
 from jfe_cni.overflowd.dropped import Dropped
 from jfe_cni.overflowd.packets import Packet
 
@@ -19,6 +20,8 @@ _RAW_HEADER, _IPV4, _IPV6 = 1, 3, 4
 # the greatest says that there is none: the device itself sends, or receives. Of 1 it is why the packet was discarded,
 # of 2 how many interfaces it was sent by.
 _INDEX, _DISCARDED = 0, 1
+# Of sources that sample: an ifIndex, not a VLAN or a part of the device.
+_INTERFACE = 0
 _VALUE, _NONE = 0x3FFFFFFF, (0x3FFFFFFF, 0xFFFFFFFF)
 _NORMAL, _EXPANDED = struct.Struct(">IIIIIIII"), struct.Struct(">IIIIIIIIIII")
 _RECORD, _RAW = struct.Struct(">II"), struct.Struct(">IIII")
@@ -34,7 +37,8 @@ class Header:
 
 class Sample(NamedTuple):
     """One packet: its first bytes, and what they begin with; or, where those are not told, what it was found to be.
-    `octets`: of the whole frame. `sampling`: one in so many. `input`, `output`: 0 where they are not one interface."""
+    `octets`: of the whole frame. `sampling`: one in so many. `input`, `output`: 0 where they are not one interface.
+    `direction`: of the interface that samples, as `flows.py` has it; each of them samples by itself."""
 
     header: bytes | Packet
     link: int
@@ -42,6 +46,7 @@ class Sample(NamedTuple):
     sampling: int
     input: int
     output: int
+    direction: int
 
 
 def parse(payload: bytes) -> Header | None:
@@ -82,10 +87,13 @@ def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropp
     if end - at < (44 if expanded else 32):
         return Dropped.MALFORMED
     if expanded:
-        _, _, _, sampling, _, _, received_as, received, sent_as, sent, count = _EXPANDED.unpack_from(data, at)
+        _, kind_of_source, source, sampling, _, _, received_as, received, sent_as, sent, count = _EXPANDED.unpack_from(
+            data, at
+        )
         at += 44
     else:
-        _, _, sampling, _, _, received, sent, count = _NORMAL.unpack_from(data, at)
+        _, source, sampling, _, _, received, sent, count = _NORMAL.unpack_from(data, at)
+        kind_of_source, source = source >> 24, source & 0xFFFFFF
         received_as, sent_as, received, sent = received >> 30, sent >> 30, received & _VALUE, sent & _VALUE
         at += 32
     if sent_as == _DISCARDED:
@@ -95,6 +103,7 @@ def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropp
         received = 0
     if sent_as != _INDEX or sent in _NONE:
         sent = 0
+    direction = _direction(source if kind_of_source == _INTERFACE else 0, received, sent)
     found: Sample | None = None
     for _ in range(count):
         if end - at < 8:
@@ -106,12 +115,21 @@ def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropp
         if kind == _RAW_HEADER and length >= 16:
             link, octets, _, size = _RAW.unpack_from(data, at)
             # It says more than the summary that may stand beside it.
-            return Sample(data[at + 16 : at + 16 + min(size, length - 16)], link, octets, sampling, received, sent)
+            return Sample(
+                data[at + 16 : at + 16 + min(size, length - 16)], link, octets, sampling, received, sent, direction
+            )
         read = _summary(kind, data[at : at + length])
         if read is not None:
-            found = Sample(*read, sampling, received, sent)
+            found = Sample(*read, sampling, received, sent, direction)
         at += length
     return found or Dropped.UNKNOWN_HEADER
+
+
+def _direction(interface: int, received: int, sent: int) -> int:
+    """Of a packet that comes in and goes out by it nobody knows."""
+    if interface == 0 or received == sent:
+        return NO_DIRECTION
+    return {received: INGRESS, sent: EGRESS}.get(interface, NO_DIRECTION)
 
 
 def _summary(kind: int, data: bytes) -> tuple[Packet, int, int] | None:

@@ -13,13 +13,19 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.decoders.elements import Element
 
 # RFC 7011, section 7: the length that says that each record has its own.
 VARIABLE = 65_535
 MOST_FIELDS = 1_024
+LIFETIME: Microseconds = 5_400_000_000
+"""Of a template or a sampler that is not told again: three times as long as exporters take at most, as they are set
+(RFC 7011, section 8.4, asks for no less)."""
 # sourceIPv4Address, destinationIPv4Address, sourceIPv6Address, destinationIPv6Address.
 _ADDRESSES = (8, 12, 27, 28)
+
+_WALKED = 8
 
 Column = npt.NDArray[np.generic] | list[bytes]
 
@@ -77,6 +83,10 @@ class Template:
         """Whether its records tell of a source or a destination: others, of counters or events, are no flows."""
         return any((0, each) in self.index for each in _ADDRESSES)
 
+    def most_records(self, piece: bytes) -> int:
+        """That it can hold; a field that is walked takes about as much as eight octets of a flow."""
+        return len(piece) // (self.shortest if self.is_fixed else min(self.shortest, _WALKED))
+
     @property
     def is_fit(self) -> bool:
         """Whether records of it can be told from each other, and from padding, and have no more fields than octets: of
@@ -87,11 +97,17 @@ class Template:
 
 @dataclass
 class Columns:
-    """Records of one template, field by field."""
+    """Records of one template, field by field. `counts`: how many there are in each piece. `cut_off`: pieces that end
+    within a record, which is no padding."""
 
     template: Template
-    count: int
+    counts: list[int]
     columns: list[Column]
+    cut_off: int = 0
+
+    @cached_property
+    def count(self) -> int:
+        return sum(self.counts)
 
 
 def columns_of(template: Template, pieces: Sequence[bytes]) -> Columns:
@@ -99,23 +115,26 @@ def columns_of(template: Template, pieces: Sequence[bytes]) -> Columns:
     if not template.is_fixed:
         return _walked(template, pieces)
     size = template.shortest
-    whole = b"".join(piece[: len(piece) // size * size] for piece in pieces)
+    counts = [len(piece) // size for piece in pieces]
+    ends = [count * size for count in counts]
+    whole = b"".join([piece[:end] for piece, end in zip(pieces, ends, strict=True)])
+    cut_off = sum(_is_cut_off(piece, end) for piece, end in zip(pieces, ends, strict=True) if end < len(piece))
     records = np.frombuffer(whole, template.record)
     empty = [b""] * len(records)
     columns: list[Column] = [
         records[f"f{number}"] if each.length else empty for number, each in enumerate(template.fields)
     ]
-    return Columns(template, len(records), columns)
+    return Columns(template, counts, columns, cut_off)
 
 
-def record_count(template: Template, piece: bytes) -> int:
-    if template.is_fixed:
-        return len(piece) // template.shortest
-    return len(_records(template, piece))
+def _is_cut_off(piece: bytes, end: int) -> bool:
+    """Padding is of zeros (RFC 7011, section 3.3.1)."""
+    return any(piece[end:])
 
 
 def _walked(template: Template, pieces: Sequence[bytes]) -> Columns:
-    rows = [row for piece in pieces for row in _records(template, piece)]
+    found = [_records(template, piece) for piece in pieces]
+    rows = [row for of_piece, _ in found for row in of_piece]
     columns: list[Column] = []
     for number, each in enumerate(template.fields):
         values = [row[number] for row in rows]
@@ -123,12 +142,13 @@ def _walked(template: Template, pieces: Sequence[bytes]) -> Columns:
             columns.append(values)
         else:
             columns.append(np.frombuffer(b"".join(values), np.dtype([("f", _format(each))]))["f"])
-    return Columns(template, len(rows), columns)
+    cut_off = sum(_is_cut_off(piece, end) for piece, (_, end) in zip(pieces, found, strict=True))
+    return Columns(template, [len(of_piece) for of_piece, _ in found], columns, cut_off)
 
 
-def _records(template: Template, piece: bytes) -> list[list[bytes]]:
-    """Up to the first that is cut off."""
-    found, at = [], 0
+def _records(template: Template, piece: bytes) -> tuple[list[list[bytes]], int]:
+    """Up to the first that is cut off; and where they end."""
+    found, at, end = [], 0, 0
     while len(piece) - at >= template.shortest:
         row = []
         for each in template.fields:
@@ -145,7 +165,8 @@ def _records(template: Template, piece: bytes) -> list[list[bytes]]:
         if at > len(piece):
             break
         found.append(row)
-    return found
+        end = at
+    return found, end
 
 
 _WHOLE = {1: ">u1", 2: ">u2", 4: ">u4", 8: ">u8"}
@@ -167,6 +188,7 @@ def _format(described: Field) -> object:
 
 @dataclass
 class Templates:
-    """What one exporter has said of one observation domain."""
+    """What one exporter has said of one observation domain, and when last, by the clock here."""
 
     known: dict[int, Template] = field(default_factory=dict)
+    told: dict[int, Microseconds] = field(default_factory=dict)

@@ -47,3 +47,7 @@ class Draw:
     def chosen(self, chances: Probabilities) -> npt.NDArray[np.intp]:
         """Where a notice is made."""
         return np.flatnonzero(self._chance.random(len(chances)) < chances)
+
+    def some(self, chosen: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
+        """So many of them, each as likely as another."""
+        return chosen if len(chosen) <= most else np.sort(self._chance.choice(chosen, most, replace=False))

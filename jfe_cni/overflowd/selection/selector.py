@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from jfe_cni.overflowd.datagrams import Microseconds, address_of
-from jfe_cni.overflowd.decoders.flows import Flows
+from jfe_cni.overflowd.decoders.flows import Flows, both_ends
+from jfe_cni.overflowd.dropped import Dropped, Drops
 from jfe_cni.overflowd.notices.notice import Class, Direction, End, Notice, Reporter, TracedFlow, new_nonce
 from jfe_cni.overflowd.selection.border import at_border
 from jfe_cni.overflowd.selection.duplicates import Duplicates, Observer
@@ -22,7 +23,8 @@ _DIRECTIONS = {0: Direction.INGRESS, 1: Direction.EGRESS}
 @dataclass
 class Selector:
     """`duplicates`: what several routers tell of one packet; None, packets are counted at the site's border alone, or,
-    where no interface of it is named, as often as they are told of. `nonce`: of each notice."""
+    where no interface of it is named, as often as they are told of. `nonce`: of each notice.
+    `drops`: what nobody is told of, for another reason than the odds."""
 
     site: Site
     reporter: Reporter
@@ -30,15 +32,26 @@ class Selector:
     fan_in: FanIn
     duplicates: Duplicates | None = None
     nonce: Callable[[], str] = new_nonce
+    drops: Drops = field(default_factory=Drops)
 
-    def notices(self, flows: Flows, at: Microseconds, observer: Observer | None = None) -> list[Notice]:
+    def notices(
+        self, flows: Flows, at: Microseconds, observer: Observer | None = None, most: int | None = None
+    ) -> list[Notice]:
         """One for each flow that was drawn, to its destination (`notice.copies` makes the other). `at`: now.
-        `observer`: of all these flows; None, there is one alone."""
+        `observer`: of all these flows; None, there is one alone. `most`: notices; None, as many as are drawn."""
+        whole = both_ends(flows)
+        if not whole.all():
+            self.drops[Dropped.NO_ADDRESSES] += int(np.count_nonzero(~whole))
+            flows = flows[whole]
         if not len(flows):
             return []
         exporter = None if observer is None else observer.address
         suspicion = suspect(flows, self.site, self.fan_in, at, exporter)
         packets = packets_behind(flows["packets"], flows["sampling"]) * self._shares(flows, at, observer, suspicion)
+        chosen = self.draw.chosen(of_notice(packets, suspicion.odds))
+        if most is not None and len(chosen) > most:
+            self.drops[Dropped.TOO_MANY_NOTICES] += len(chosen) - most
+            chosen = self.draw.some(chosen, most)
         return [
             Notice(
                 to=End.DESTINATION,
@@ -50,7 +63,7 @@ class Selector:
                 made=at,
                 nonce=self.nonce(),
             )
-            for number in self.draw.chosen(of_notice(packets, suspicion.odds)).tolist()
+            for number in chosen.tolist()
         ]
 
     def _shares(
