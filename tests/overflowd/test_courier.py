@@ -23,7 +23,7 @@ from jfe_cni.errors import RequestError, StoreError
 from jfe_cni.overflowd.delivery import open_delivery
 from jfe_cni.overflowd.delivery.outcomes import State
 from jfe_cni.overflowd.delivery.settings import DeliverySettings
-from jfe_cni.overflowd.delivery.sizes import UDP_TRIES
+from jfe_cni.overflowd.delivery.sizes import KEY_TRIES, UDP_TRIES
 from jfe_cni.overflowd.notices import keys, messages, optout, sealing
 from jfe_cni.overflowd.notices.notice import End, Notice, new_nonce
 from jfe_cni.overflowd.notices.signing import key_named, verified
@@ -97,7 +97,10 @@ async def test_a_dry_run_is_the_default_and_sends_nothing(state_url: str, tmp_pa
         assert len(set(receiver.got)) == 1
 
 
-async def test_where_udp_is_not_listened_to_http_is_tried_and_is_sealed_to(state_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ways", [("udp", "http"), DeliverySettings().ways])
+async def test_where_udp_is_not_listened_to_http_is_tried_and_is_sealed_to(
+    ways: tuple[str, ...], state_url: str, tmp_path: Path
+) -> None:
     key = sealing.new_key()
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -106,8 +109,8 @@ async def test_where_udp_is_not_listened_to_http_is_tried_and_is_sealed_to(state
         return web.Response(status=202)
 
     async with server(handler) as receiver:
-        wanted = settings(state_url, tmp_path, ways=("udp", "http"), udp_port=free_port(), http_port=receiver.port)
-        async with delivering(wanted) as (delivery, _):
+        ports = {"udp_port": free_port(), "https_port": free_port(), "http_port": receiver.port}
+        async with delivering(settings(state_url, tmp_path, ways=ways, **ports)) as (delivery, _):
             await delivery.outbox.put(to("127.0.0.1"))
             assert (await ended(state_url, 2))[(State.SENT, None, "http")] == 1
     assert [each[:2] for each in receiver.got] == [
@@ -116,6 +119,24 @@ async def test_where_udp_is_not_listened_to_http_is_tried_and_is_sealed_to(state
     opened = sealing.unseal(receiver.got[1][3], {key.thumbprint(): key})
     assert isinstance(opened, bytes)
     assert isinstance(verified(opened, {RING.signing.thumbprint(): RING.signing}), Notice)
+
+
+async def test_who_does_not_answer_when_its_key_is_asked_for_is_told_nothing_in_clear(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async def hang_up(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with server(hang_up) as receiver:
+        plenty = {"address_budget": "9/10s"}
+        wanted = settings(sqlite_url, tmp_path, ways=("http",), http_port=receiver.port, **plenty)
+        async with delivering(wanted) as (delivery, _):
+            for count in (1, 2):
+                await delivery.outbox.put(to("127.0.0.1"))
+                assert (await ended(sqlite_url, 2 * count))[(State.FAILED, "no-answer", "http")] == count
+    assert [each[0] for each in receiver.got] == ["GET"] * KEY_TRIES * 2, "that it has none was not said"
 
 
 async def test_by_udp_too_it_is_sealed_where_that_is_asked_for(sqlite_url: str, tmp_path: Path) -> None:

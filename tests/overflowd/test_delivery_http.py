@@ -18,10 +18,11 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc.jwk import OKPKey
 
 from jfe_cni.overflowd.delivery.http import PATH, HttpWay, Ports, open_http
 from jfe_cni.overflowd.delivery.outcomes import Told, Way
-from jfe_cni.overflowd.delivery.receiver_keys import KEPT_SECONDS, NONE_KEPT_SECONDS, ReceiverKeys
+from jfe_cni.overflowd.delivery.receiver_keys import KEPT_SECONDS, NONE_KEPT_SECONDS, SILENCE_KEPT_SECONDS, ReceiverKeys
 from jfe_cni.overflowd.delivery.sizes import SYNS, most
 from jfe_cni.overflowd.notices import keys, messages, optout, sealing
 from jfe_cni.overflowd.notices.signing import LARGEST_SIGNED, sign
@@ -249,12 +250,25 @@ async def test_a_key_to_seal_to_is_asked_for_once_in_a_while() -> None:
     async with server(answering(200, document)) as receiver, to(receiver.port) as way:
         for _ in range(3):
             found = await known.of(LOCAL, lambda: way.published(Way.HTTP, LOCAL))
-            assert found is not None
+            assert isinstance(found, OKPKey)
             assert found.thumbprint() == key.thumbprint()
         assert [each[:2] for each in receiver.got] == [("GET", keys.PUBLISHED)]
         passed += KEPT_SECONDS
         assert await known.of(LOCAL, lambda: way.published(Way.HTTP, LOCAL)) is not None
         assert len(receiver.got) == 2
+
+
+async def test_that_nobody_answered_is_not_remembered_as_having_no_key() -> None:
+    passed = 0.0
+    known = ReceiverKeys(lambda: passed)
+    async with server(answering(200)) as receiver:
+        pass
+    async with to(receiver.port) as way:
+        assert await known.of(LOCAL, lambda: way.published(Way.HTTPS, LOCAL)) is Told.PORT_UNREACHABLE
+    assert not known.is_known(LOCAL)
+    assert known.is_silent(LOCAL), "and no datagram waits for it meanwhile"
+    passed += SILENCE_KEPT_SECONDS
+    assert not known.is_silent(LOCAL)
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,13 @@ class HttpWay:
         return _understood(response.status, body, messages.digest(payload), octets)
 
     async def published(self, way: Way, address: Address) -> object:
-        """What it publishes as its keys (`keys.PUBLISHED`), of which nothing is proven; None: nothing that is JSON."""
+        """What it publishes as its keys (`keys.PUBLISHED`), of which nothing is proven; None: nothing that is JSON.
+        `Told`: it has not answered."""
         try:
             async with self._session.get(self._url(way, address, PUBLISHED), allow_redirects=False) as response:
                 body = await _bounded(response, _LARGEST_KEYS) if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError):
-            return None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return _why(error)
         try:
             return None if body is None else json.loads(body)
         except (ValueError, RecursionError):

@@ -35,6 +35,9 @@ _RECORD = 64
 REQUEST_HEAD = 512
 """Request line and fields of `http.py`."""
 
+KEY_TRIES = 2
+"""Of one GET: aiohttp sends it once more to who hangs up without an answer (`ClientSession._request`), and no POST."""
+
 ECHO = len("overflowd1 echo ") + 64 + 1
 """What an echo has beside the notice: the longest cookie (`messages.py`)."""
 
@@ -52,11 +55,11 @@ def most(way: Way, address: Address, signed: int, sealed: int, *, asks_key: bool
     key is looked for, by HTTP, before."""
     if way is Way.UDP:
         tries = UDP_TRIES * datagram(signed, address) + datagram(signed + ECHO, address)
-        return tries + (_connection(REQUEST_HEAD, address, secure=True) if asks_key else 0)
+        return tries + (KEY_TRIES * _connection(REQUEST_HEAD, address, secure=True) if asks_key else 0)
     if way is Way.MAIL:
         # To an abuse desk, by a mail server: none of it is the address's.
         return 0
-    requests = [sealed + REQUEST_HEAD, *([REQUEST_HEAD] if asks_key else [])]
+    requests = [sealed + REQUEST_HEAD, *([REQUEST_HEAD] * KEY_TRIES if asks_key else [])]
     return sum(_connection(each, address, secure=way is Way.HTTPS) for each in requests)
 
 

@@ -12,7 +12,7 @@ from jfe_cni.overflowd.delivery.http import HttpWay
 from jfe_cni.overflowd.delivery.mail import MailWay
 from jfe_cni.overflowd.delivery.outcomes import Told, Way
 from jfe_cni.overflowd.delivery.receiver_keys import ReceiverKeys
-from jfe_cni.overflowd.delivery.sizes import most
+from jfe_cni.overflowd.delivery.sizes import KEY_TRIES, most
 from jfe_cni.overflowd.delivery.udp import UdpWay
 from jfe_cni.overflowd.notices.notice import Notice
 from jfe_cni.overflowd.notices.sealing import largest_sealed, seal
@@ -52,7 +52,7 @@ class Ways:
                 address,
                 sealed if self._sealing == "always" else size,
                 sealed,
-                asks_key=self._asks_key(way) and not self._keys.is_known(address),
+                asks_key=self._asks_key(way, address) and not self._keys.is_known(address),
             )
             for way in self.order
         }
@@ -61,26 +61,35 @@ class Ways:
         """Raises JfeError: the budgets can't be asked; nothing was sent."""
         match way:
             case Way.UDP:
-                return await self._udp.tell(address, await self._payload(way, address, notice, signed))
+                payload: bytes | Told = signed
+                if self._asks_key(way, address):
+                    payload = await self._payload(Way.HTTPS, address, notice, signed)
+                return await self._udp.tell(address, signed if isinstance(payload, Told) else payload)
             case Way.HTTPS | Way.HTTP:
-                return await self._http.tell(way, address, await self._payload(way, address, notice, signed))
+                payload = signed
+                if self._asks_key(way, address):
+                    payload = await self._payload(way, address, notice, signed)
+                if isinstance(payload, Told):
+                    # It is not told in clear what it may want sealed, nor is it connected to once more in vain.
+                    return Answer(payload, KEY_TRIES * most(way, address, 0, 0, asks_key=False))
+                return await self._http.tell(way, address, payload)
             case Way.MAIL:
                 return Answer(Told.NO_CONTACT) if self._mail is None else await self._mail.tell(address, notice, signed)
             case other:
                 assert_never(other)
 
-    def _asks_key(self, way: Way) -> bool:
+    def _asks_key(self, way: Way, address: Address) -> bool:
         if way is Way.UDP:
-            return self._sealing == "always"
+            return self._sealing == "always" and not self._keys.is_silent(address)
         return way is not Way.MAIL and self._sealing != "never"
 
-    async def _payload(self, way: Way, address: Address, notice: Notice, signed: bytes) -> bytes:
-        if not self._asks_key(way):
-            return signed
-        by = Way.HTTPS if way is Way.UDP else way
+    async def _payload(self, by: Way, address: Address, notice: Notice, signed: bytes) -> bytes | Told:
+        """Sealed, where there is a key. `by`: which way it is asked for. `Told`: it has not answered."""
         if not self._keys.is_known(address) and await self._budgets.admit(f"{identity(notice)} key", address):
             return signed
         key = await self._keys.of(address, lambda: self._http.published(by, address))
+        if isinstance(key, Told):
+            return key
         return signed if key is None else seal(signed, key)
 
 
