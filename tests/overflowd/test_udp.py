@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from jfe_cni.errors import HostError
+from jfe_cni.overflowd.collector.counts import Counts
 from jfe_cni.overflowd.collector.udp import BUFFER, LARGEST, SO_RCVBUFFORCE, TOGETHER, UdpSocket
 from jfe_cni.overflowd.datagrams import Datagram
 from jfe_cni.overflowd.decoders import Decoder
@@ -85,6 +87,24 @@ def test_what_the_kernel_drops_is_counted(collector: UdpSocket) -> None:
     assert collector.dropped == 200 - came
 
 
+def test_what_two_addresses_of_one_port_lose_is_counted_together() -> None:
+    with closing(UdpSocket(0, "127.0.0.1")) as one, closing(UdpSocket(one.port, "127.0.0.2")) as other:
+        for each in (one, other):
+            with socket.socket(fileno=socket.dup(each.fileno())) as same:
+                same.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16_384)
+        came = 0
+        for count, host, each in ((200, "127.0.0.1", one), (100, "127.0.0.2", other)):
+            send(each, [b"x" * 1_000] * count, host)
+            came += len(received(each))
+            send(each, [b"x" * (LARGEST + 1)], host)
+            assert len(received(each)) == 1
+        registry = CollectorRegistry()
+        registry.register(Counts([one, other]))
+        port = {"port": str(one.port)}
+        assert registry.get_sample_value("overflowd_kernel_dropped_total", port) == 300 - came > one.dropped
+        assert registry.get_sample_value("overflowd_cut_off_total", port) == 2
+
+
 def test_exports_are_decoded_as_they_come(collector: UdpSocket) -> None:
     send(collector, [v5(*[v5_record("198.51.100.1", "203.0.113.9")] * 30)] * 50)
     batches = Decoder().decode(received(collector))
@@ -92,8 +112,14 @@ def test_exports_are_decoded_as_they_come(collector: UdpSocket) -> None:
 
 
 def test_a_port_that_is_taken_is_said_to_be(collector: UdpSocket) -> None:
-    with pytest.raises(HostError, match=f"UDP port {collector.port} can't be opened"):
+    with pytest.raises(HostError, match=rf"UDP port {collector.port} can't be opened: .* see who has it \(ss -lunp\)"):
         UdpSocket(collector.port)
+
+
+def test_an_address_of_another_host_is_nobodys_port() -> None:
+    # RFC 5737: of no host.
+    with pytest.raises(HostError, match=r"can't be opened: .*: name an address of this host"):
+        UdpSocket(0, "192.0.2.7")
 
 
 # A filter of seccomp(2) by which socket(2) of AF_INET6 is as on a kernel without IPv6: EAFNOSUPPORT.

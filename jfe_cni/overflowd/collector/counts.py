@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,8 +42,8 @@ class Counts(Collector):
             ("datagrams", "Datagrams that were read.", "port", self.datagrams),
             ("octets", "Octets of the datagrams that were read.", "port", self.octets),
             ("kernel_dropped", "Datagrams that came and found no room, as the kernel tells with the next that does.",
-             "port", {each.port: each.dropped for each in self.sockets}),
-            ("cut_off", "Datagrams that were too long.", "port", {each.port: each.cut_off for each in self.sockets}),
+             "port", self._by_port(lambda each: each.dropped)),
+            ("cut_off", "Datagrams that were too long.", "port", self._by_port(lambda each: each.cut_off)),
             ("dropped", "What was not decoded: datagrams, sets, records or samples.", "reason", self.dropped),
             ("flows", "Flows that were decoded.", "format", self.flows),
             ("flows_sampling_unknown", "Flows whose sampling was not told: as if each packet had been looked at.",
@@ -57,6 +57,13 @@ class Counts(Collector):
             ("notices_lost", "Notices that the outbox had not taken when the collector had to end.", self.lost),
         ):
             yield CounterMetricFamily(f"overflowd_{name}", about, value=value)
+
+    def _by_port(self, count: Callable[[UdpSocket], int]) -> Counter[int]:
+        """Two addresses may have one port."""
+        found = Counter[int]()
+        for each in self.sockets:
+            found[each.port] += count(each)
+        return found
 
 
 def _family(name: str, about: str, label: str, values: Mapping[Any, int]) -> CounterMetricFamily:

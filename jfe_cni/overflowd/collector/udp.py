@@ -17,6 +17,7 @@ import time
 import numpy as np
 
 from jfe_cni.errors import HostError
+from jfe_cni.overflowd.collector.listening import remedy
 from jfe_cni.overflowd.datagrams import Datagram, address_of
 
 TOGETHER = 256
@@ -82,7 +83,8 @@ class UdpSocket:
     def __init__(self, port: int, address: str = "::", *, shared: bool = False) -> None:
         """`address`: of either kind; `::`, all of both, or of IPv4 alone where the kernel has no IPv6. `shared`: with
         other processes that ask for the same, to whom the kernel gives each exporter's datagrams by its address and
-        port (socket(7), SO_REUSEPORT). Raises HostError: the port is taken, or may not be."""
+        port (socket(7), SO_REUSEPORT). Raises HostError: the port is taken, or may not be;
+        the address is not this host's."""
         try:
             self._socket = _socket_for(address)
         except OSError as error:
@@ -104,7 +106,7 @@ class UdpSocket:
         except OSError as error:
             self._socket.close()
             raise HostError(
-                f"UDP port {port} can't be opened: {error.strerror}", "see who has it (ss -lunp)"
+                f"UDP port {port} can't be opened: {error.strerror}", remedy(error.errno, "ss -lunp")
             ) from error
         self.port: int = self._socket.getsockname()[1]
         # The kernel doubles what it was asked for, for its own cost (socket(7), SO_RCVBUF).
