@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
 import json
+import os
 import signal
 import struct
 import subprocess
 import sys
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from jfe_cni.errors import RequestError
-from jfe_cni.overflowd.cli.run import Printed
-from jfe_cni.overflowd.collector.service import opened
-from jfe_cni.overflowd.notices.notice import Notice, decode
+from jfe_cni.errors import IdentityError, RequestError
+from jfe_cni.overflowd.cli.printed import Printed
+from jfe_cni.overflowd.cli.published import Published
+from jfe_cni.overflowd.collector.service import CutShort, opened
+from jfe_cni.overflowd.notices import keys
+from jfe_cni.overflowd.notices.notice import Notice, decode, new_nonce
 from jfe_cni.overflowd.selection.suspicion import Side
 from jfe_cni.overflowd.settings import SETTINGS
 from tests.overflowd.exports import (
@@ -31,6 +38,7 @@ from tests.overflowd.exports import (
 )
 from tests.overflowd.frames import ethernet, ipv4, tcp, udp
 from tests.overflowd.running import running, send
+from tests.overflowd.test_notices import NOTICE
 from tests.overflowd.test_sflow import raw_header, sample, sflow
 
 SURE = ("--odds", "0.01")
@@ -81,6 +89,47 @@ def test_a_cluster_learns_of_its_health_and_anybody_its_keys(tmp_path: Path) -> 
 def test_without_a_key_a_dry_run_makes_none(tmp_path: Path) -> None:
     with running("--netflow", "127.0.0.1:0", "--key-file", f"{tmp_path}/keys.json") as collector:
         assert json.loads(collector.get("/.well-known/overflowd/keys.json")) == {"keys": []}
+    assert not list(tmp_path.iterdir())
+
+
+def test_keys_that_cannot_be_read_are_away_for_now_and_why_is_logged_once(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    keys.rotate(file, 0)
+    whole = file.read_bytes()
+    with running("--netflow", "127.0.0.1:0", "--key-file", str(file)) as collector:
+        published = collector.get(keys.PUBLISHED)
+        file.write_text("{}")
+        for _ in range(3):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                collector.get(keys.PUBLISHED)
+            assert refused.value.code == 503
+            assert refused.value.headers["Cache-Control"] is None
+            assert str(tmp_path) not in refused.value.read().decode()
+        file.write_bytes(whole)
+        assert collector.get(keys.PUBLISHED) == published
+        collector.stop()
+    assert [each["event"] for each in collector.log] == ["collecting", "keys not published", "stopped"]
+    assert "holds no keys of overflowd" in collector.log[1]["reason"]
+
+
+def test_who_reads_the_keys_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A pipe in the place of the file: whoever opens it waits until there is something to read."""
+    file = tmp_path / "keys.json"
+    os.mkfifo(file, 0o600)
+    with running("--netflow", "127.0.0.1:0", "--key-file", str(file)) as collector, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(collector.get, keys.PUBLISHED)
+        # Returns when it has been opened for reading.
+        with file.open("wb"):
+            assert json.loads(collector.get("/healthz")) == {"status": "alive"}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            asked.result(60)
+        assert refused.value.code == 503
+
+
+async def test_who_signs_publishes_no_empty_set_and_makes_no_keys_in_publishing(tmp_path: Path) -> None:
+    published = Published(tmp_path / "keys.json", needed=True)
+    with pytest.raises(IdentityError, match="can't be read"):
+        await published()
     assert not list(tmp_path.iterdir())
 
 
@@ -141,6 +190,53 @@ def test_who_has_read_enough_ends_it_without_a_word() -> None:
         assert (status, last["event"]) == (0, "collecting")
 
 
+def test_a_reader_that_has_stalled_holds_no_end_up_and_what_was_not_printed_is_told() -> None:
+    with running("--netflow", "127.0.0.1:0", *SURE, "--stop-timeout", "1") as collector:
+        # More notices than a pipe holds; what is logged of them is not.
+        send(collector.ports[0], [v5(*[v5_record("198.51.100.1", "203.0.113.9", packets=BIG)] * 30)] * 10)
+        collector.wait_for("datagrams", 1, port=str(collector.ports[0]))
+        status, last = collector.stop()
+        assert collector.process.stdout is not None
+        printed = collector.process.stdout.read()
+    assert (status, last["event"]) == (0, "stopped")
+    lines = printed.splitlines(keepends=True)
+    assert all(isinstance(decode(each), Notice) for each in lines)
+    assert len(lines) + last["lost"] == last["notices"] == 300
+    assert 0 < last["lost"] == sum(each["event"] == "notice lost" for each in collector.log)
+
+
+async def test_what_was_not_printed_when_it_was_cancelled_is_known_and_nothing_comes_after() -> None:
+    notices = [dataclasses.replace(NOTICE, nonce=new_nonce()) for _ in range(500)]
+    reading, writing = os.pipe()
+    printed = Printed(writing)
+    with pytest.raises(CutShort) as cut_short:
+        async with asyncio.timeout(1):
+            await printed.put(notices)
+    rest = cut_short.value.rest
+    assert list(rest) == notices[-len(rest) :]
+    with pytest.raises(CutShort) as again:
+        await printed.put(notices)
+    assert list(again.value.rest) == notices
+    os.set_blocking(reading, False)
+    came = b""
+    with contextlib.suppress(BlockingIOError):
+        while len(came) < 500_000:
+            came += os.read(reading, 65_536)
+    # One was under way.
+    assert came.count(b"\n") - (500 - len(rest)) in {0, 1}
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_disk_that_is_full_ends_it_with_a_line() -> None:
+    with Path("/dev/full").open("wb") as full, running("--netflow", ":0", *SURE, printed=full.fileno()) as collector:
+        send(collector.ports[0], [V5])
+        assert collector.process.wait(60) == 1
+        assert collector.process.stderr is not None
+        said = collector.process.stderr.read()
+    assert said == b"overflowd: standard output takes no more: No space left on device\n"
+
+
 def test_head_of_what_a_capture_says_ends_well(tmp_path: Path) -> None:
     """More than a pipe holds, of which one line is read."""
     path = tmp_path / "capture"
@@ -178,10 +274,17 @@ def test_two_collectors_share_a_port_if_both_are_told_to() -> None:
     [
         ({"netflow": "2055"}, "is nothing to listen on"),
         ({"netflow": "router:2055"}, "is nothing to listen on"),
+        ({"netflow": "10.0.0.0/8:2055"}, "is nothing to listen on"),
+        ({"netflow": ":2055", "ipfix": "127.0.0.1:2055"}, "in each other's way"),
+        ({"netflow": "[::1]:2055", "sflow": "[0::1]:2055"}, "in each other's way"),
         ({"netflow": ":0", "exporters": "router"}, "--exporters"),
         ({"netflow": ":0", "tunnels": "10.0.0.1/8"}, "--tunnels"),
         ({"netflow": ":0", "odds": "0.5"}, "--odds"),
         ({"netflow": ":0", "odds": "many"}, "--odds can't be 'many'"),
+        ({"netflow": ":0", "odds": "nan"}, "--odds"),
+        ({"netflow": ":0", "stop_timeout": "inf"}, "--stop-timeout"),
+        ({"netflow": ":0", "duplicate_window": "nan"}, "--duplicate-window"),
+        ({"netflow": ":0", "fan_in": "1065"}, "--fan-in must be 1,064 at most"),
         ({"netflow": ":0", "most_templates": "0"}, "--most-templates"),
         ({"netflow": ":0", "count_at": "border"}, "--count-at border"),
         ({"netflow": ":0", "external": "eth0"}, "is no interface"),
@@ -191,18 +294,32 @@ def test_two_collectors_share_a_port_if_both_are_told_to() -> None:
     ],
 )
 async def test_what_cannot_be_is_said_with_what_to_do(given: dict[str, object], expected: str) -> None:
-    with pytest.raises(RequestError, match=expected) as raised, opened(SETTINGS.read(given, {}), Printed()):
+    with pytest.raises(RequestError, match=expected) as raised, opened(SETTINGS.read(given, {}), Printed(-1)):
         pass
     assert raised.value.remedy
 
 
-def test_what_cannot_be_ends_without_a_trace() -> None:
-    command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run"]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == (
-        "overflowd: there is nothing to listen on: name --netflow :2055, --ipfix :4739 or --sflow :6343\n"
-    )
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ([], 64, "there is nothing to listen on: name --netflow :2055, --ipfix :4739 or --sflow :6343"),
+        (["--odds", "0"], 64, "--odds must be above 0"),
+        (["--config", "settings"], 64, "a setting is no number that there is"),
+        (["--netflow", ":0", "--listen", "10.0.0.0/8:8080"], 64, "is nothing to listen on: write ADDRESS:PORT"),
+        (["--netflow", ":0", "--listen", "192.0.2.7:0"], 1, "Cannot assign requested address: name an address of this"),
+        (["--netflow", "192.0.2.7:0"], 1, "Cannot assign requested address: name an address of this host"),
+    ],
+)
+def test_what_cannot_be_ends_in_a_line_and_wrong_usage_with_a_status_of_its_own(
+    words: list[str], status: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "settings").write_text("most_fields = inf\n")
+    command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run", *words]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert ended.stderr.startswith("overflowd: ")
+    assert ended.stderr.count("\n") == 1
+    assert said in ended.stderr
 
 
 def test_a_flag_goes_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:

@@ -263,12 +263,17 @@ def _wait_until_caught(process: int, number: signal.Signals) -> None:
         time.sleep(0.01)
 
 
-async def test_a_key_file_that_is_no_file_of_keys_at_all_is_seen_to_end_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["", "[" * 60_000])
+async def test_a_key_file_that_is_no_file_of_keys_at_all_changes_nothing(content: str, tmp_path: Path) -> None:
+    """Nor one that is nested deeper than it can be read."""
     async with both_ends(taking) as (source, _), collector(tmp_path, source.port) as running_one:
-        # Nobody's fault that is known: such a document is nested deeper than it can be read.
-        (tmp_path / "keys.json").write_text("[" * 60_000)
+        (tmp_path / "keys.json").write_text(content)
         running_one.process.send_signal(signal.SIGHUP)
-        assert await asyncio.to_thread(running_one.process.wait, 60) != 0
+        await asyncio.to_thread(running_one.read_log, 1)
+        assert running_one.log[-1]["event"] == "keys refused"
+        await asyncio.to_thread(send, running_one.ports[0], [v5(SURE)])
+        await until(tmp_path, 2, "sent")
+        assert len({key_named(raw) for raw in source.got}) == 1
 
 
 @pytest.mark.parametrize(
@@ -290,5 +295,5 @@ def test_what_no_receiver_would_take_is_said_before_anything_is_sent(name: str, 
 async def test_nothing_is_sent_without_a_name_to_answer_for_it() -> None:
     command = [sys.executable, "-m", "jfe_cni.overflowd.cli.main", "run", "--netflow", "127.0.0.1:0", "--send"]
     ended = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 1
+    assert ended.returncode == 64
     assert "--send needs --exporters" in ended.stderr

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import click
 from prometheus_client import CollectorRegistry, generate_latest
 
+from jfe_cni.overflowd.cli.printed import Printed
+from jfe_cni.overflowd.cli.published import Published
+from jfe_cni.overflowd.cli.wrong_usage import unfit_settings
 from jfe_cni.overflowd.collector import health
 from jfe_cni.overflowd.collector.delivering import Delivering, delivering
-from jfe_cni.overflowd.collector.service import Collector, listen_address, opened
-from jfe_cni.overflowd.notices import keys
-from jfe_cni.overflowd.notices.notice import Notice, encode
+from jfe_cni.overflowd.collector.listening import listen_address
+from jfe_cni.overflowd.collector.service import Collector, opened
 from jfe_cni.overflowd.settings import SETTINGS, Settings
 from jfe_cni.settings_flags import options_of, settings_given
 from jfe_cni.structured_log import configure, fields
@@ -32,18 +34,8 @@ def run(**flags: Any) -> None:
     Without --send nothing is sent: each notice is printed, a line of JSON, unsigned. With it, notices are kept in the
     state until they are sent or accounted for, over restarts. SIGHUP takes a rotated key into use.
     """
-    asyncio.run(_run(settings_given(SETTINGS, flags)))
-
-
-class Printed:
-    """The outbox of a dry run."""
-
-    async def put(self, notices: Sequence[Notice]) -> None:
-        await asyncio.to_thread(self._print, [encode(notice).decode() for notice in notices])
-
-    @staticmethod
-    def _print(lines: Sequence[str]) -> None:
-        print("\n".join(lines), flush=True)
+    with unfit_settings():
+        asyncio.run(_run(settings_given(SETTINGS, flags)))
 
 
 async def _run(settings: Settings) -> None:
@@ -59,7 +51,8 @@ async def _run(settings: Settings) -> None:
                 log.info("collecting", extra=fields(**about))
                 await collector.run(stop)
     counts = collector.counts
-    log.info("stopped", extra=fields(datagrams=counts.datagrams.total(), notices=counts.notices.total()))
+    about = {"datagrams": counts.datagrams.total(), "notices": counts.notices.total(), "lost": counts.lost}
+    log.info("stopped", extra=fields(**about))
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +61,8 @@ async def _outbox(
 ) -> AsyncIterator[Delivering | Printed]:
     """Where delivery ends by itself, all ends."""
     if not settings.send:
-        yield Printed()
+        # -1, none, where whoever started this has closed it: then the first notice is refused.
+        yield Printed(-1 if sys.stdout is None else sys.stdout.fileno())
         return
     async with delivering(settings, settings.key_file, stop, rotated) as made:
         yield made
@@ -94,17 +88,6 @@ async def _health(
     def metrics() -> bytes:
         return generate_latest(registry) + (generate_latest(outbox.registry) if isinstance(outbox, Delivering) else b"")
 
-    app = health.application(metrics, unready, _published(settings))
+    app = health.application(metrics, unready, Published(settings.key_file, needed=settings.send))
     async with health.serving(app, listen_address(settings.listen)) as port:
         yield port
-
-
-def _published(settings: Settings) -> Callable[[], Mapping[str, object]]:
-    """As they are in the file now: `overflowd keys rotate` changes it while this runs. None where there is no file."""
-
-    def published() -> Mapping[str, object]:
-        if not settings.key_file.exists():
-            return {"keys": []}
-        return keys.read_or_make(settings.key_file).published(int(time.time()))
-
-    return published

@@ -6,19 +6,23 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from jfe_cni.errors import RequestError
+from jfe_cni.errors import HostError, IdentityError
+from jfe_cni.overflowd.collector.listening import remedy
 from jfe_cni.overflowd.notices.keys import PUBLISHED
 
 
 def application(
-    metrics: Callable[[], bytes], unready: Callable[[], str | None], published: Callable[[], Mapping[str, object]]
+    metrics: Callable[[], bytes],
+    unready: Callable[[], str | None],
+    published: Callable[[], Awaitable[Mapping[str, object]]],
 ) -> web.Application:
-    """`metrics`: as Prometheus reads them. `unready`: why; None, it is ready. `published`: the JWK set."""
+    """`metrics`: as Prometheus reads them. `unready`: why; None, it is ready. `published`: the JWK set; raises
+    IdentityError where it has said why there is none."""
 
     async def healthz(_: web.Request) -> web.Response:
         """The process answers: no reason to start another."""
@@ -34,8 +38,13 @@ def application(
         return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def keys(_: web.Request) -> web.Response:
+        try:
+            found = await published()
+        except IdentityError:
+            # Anybody asks; what is wrong with the file is its owner's to know.
+            return web.json_response({"reason": "the keys can't be read"}, status=503)
         # A receiver keeps them for as long; a key that is rotated out stays published for a month.
-        return web.json_response(published(), headers={"Cache-Control": "public, max-age=3600"})
+        return web.json_response(found, headers={"Cache-Control": "public, max-age=3600"})
 
     made = web.Application()
     for path, handler in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", metrics_text), (PUBLISHED, keys)):
@@ -45,7 +54,7 @@ def application(
 
 @contextlib.asynccontextmanager
 async def serving(app: web.Application, address: tuple[str, int]) -> AsyncIterator[int]:
-    """Within; yields the port. Raises RequestError: the address is taken."""
+    """Within; yields the port. Raises HostError: the address is taken, or not this host's."""
     host, port = address
     try:
         if host == "::":
@@ -53,8 +62,9 @@ async def serving(app: web.Application, address: tuple[str, int]) -> AsyncIterat
         else:
             bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise RequestError(
-            f"--listen {host}:{port} can't be listened on: {os.strerror(error.errno or 0)}", "choose another"
+        raise HostError(
+            f"--listen {host}:{port} can't be listened on: {os.strerror(error.errno or 0)}",
+            remedy(error.errno, "ss -ltnp"),
         ) from error
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     with bound:

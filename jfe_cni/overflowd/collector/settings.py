@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from jfe_cni.errors import RequestError
+from jfe_cni.overflowd.selection.fan_in import MOST_TOLD
 from jfe_cni.settings_list import about, flag_of
 
 ANY = "any"
@@ -142,7 +143,7 @@ class CollectorSettings:
     listen: str = field(
         default="",
         metadata=about(
-            "HOST:PORT for /healthz, /readyz, /metrics and the published keys, in plain HTTP",
+            "ADDRESS:PORT, or :PORT, for /healthz, /readyz, /metrics and the published keys, in plain HTTP",
             reason="none; the web server of the domain passes the keys' path on",
         ),
     )
@@ -165,6 +166,8 @@ class CollectorSettings:
             raise RequestError("--count-at border needs the border", "name its interfaces with --external")
         if not 0 <= self.autonomous_system < 1 << 32 or not 0 <= self.seed < 1 << 64:
             raise RequestError("--autonomous-system has 32 bits, --seed 64", "leave them out where there are none")
+        if self.fan_in > MOST_TOLD:
+            raise RequestError(f"--fan-in must be {MOST_TOLD:,} at most", "no more sources can be told apart")
         for name in (
             "most_domains",
             "most_templates",
