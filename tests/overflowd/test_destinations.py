@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jfe_cni.overflowd.delivery.destinations import (
     Policy,
@@ -45,11 +47,35 @@ SMALLEST_PACKET = 20
         ("::ffff:10.0.0.1", Withheld.PRIVATE),
         ("::ffff:8.8.8.8", None),
         ("64:ff9b::808:808", Withheld.TRANSLATED),
+        ("::ffff:192.88.99.1", Withheld.PRIVATE),
         ("2002:808:808::1", Withheld.TRANSLATED),
+        ("2001::1", Withheld.TRANSLATED),
+        # What a release of Python takes for global, and IANA does not.
+        ("192.0.0.8", Withheld.PRIVATE),
+        ("192.0.0.9", Withheld.PRIVATE),
+        ("192.88.99.1", Withheld.PRIVATE),
+        ("2001:1::1", Withheld.PRIVATE),
+        ("2001:20::1", Withheld.PRIVATE),
+        ("3fff::1", Withheld.PRIVATE),
+        ("fec0::1", Withheld.PRIVATE),
+        ("100::1", Withheld.RESERVED),
+        ("100:0:0:1::1", Withheld.RESERVED),
+        ("5f00::1", Withheld.RESERVED),
+        ("2001:200::1", None),
+        ("2620:4f:8000::1", None),
+        ("3ffe::1", None),
+        ("192.0.1.1", None),
+        ("192.88.98.255", None),
     ],
 )
 def test_what_is_nobodys_or_everybodys_is_not_sent_to(address: str, why: Withheld | None) -> None:
     assert Policy().withheld(ip_address(address)) is why
+
+
+@given(st.ip_addresses(v=6))
+def test_of_ipv6_only_what_is_given_to_somebody_is_sent_to(address: IPv6Address) -> None:
+    given_to_somebody = address in ip_network("2000::/3") or address.ipv4_mapped is not None
+    assert given_to_somebody or Policy().withheld(address) is not None
 
 
 def test_own_networks_are_left_alone_and_some_are_told_by_decision() -> None:

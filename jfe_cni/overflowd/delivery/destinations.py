@@ -13,9 +13,32 @@ UDP_PORT = 65_535
 
 Network = IPv4Network | IPv6Network
 
-# Not of `is_private`, which knows more than one release of Python: what is nobody's, or of this network alone, or a
-# translation that hides who it is (IANA, "IPv6 Special-Purpose Address Registry").
-_TRANSLATED = tuple(ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+
+def _networks(*of: str) -> tuple[Network, ...]:
+    return tuple(map(ip_network, of))
+
+
+# IANA, "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry", both of 2025-10-09: what is
+# not globally reachable, or nobody's own. What the releases of Python know of them differs; they are asked besides.
+_TRANSLATED = _networks("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+"""Hides who it is."""
+
+_GLOBAL_UNICAST = _networks("2000::/3")
+"""All that is given to anybody (IANA, "Internet Protocol Version 6 Address Space"): neither 5f00::/16 (RFC 9602) nor
+100::/64 (RFC 6666), 100:0:0:1::/64 (RFC 9780), fec0::/10 (RFC 3879), fc00::/7."""
+
+_SPECIAL = _networks(
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+    # Of protocols; what is reachable of it, 192.0.0.9 and .10, is whoever's is next: no host's own.
+    "192.0.0.0/24",
+    "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "240.0.0.0/4",
+    # Relays of 6to4, which nobody should run any more (RFC 7526).
+    "192.88.99.0/24",
+    # Of protocols; what is reachable of it is whoever's is next (2001:1::1 to ::3, 2001:3::/32, 2001:4:112::/48), or a
+    # name for somebody and not where it is (2001:20::/28, 2001:30::/28).
+    "2001::/23",
+    "2001:db8::/32", "3fff::/20",
+)  # fmt: skip
 
 
 class Withheld(StrEnum):
@@ -65,7 +88,9 @@ def _kind(address: Address) -> Withheld | None:
             return Withheld.TRANSLATED
     if address.is_reserved:
         return Withheld.RESERVED
-    return None if address.is_global else Withheld.PRIVATE
+    if isinstance(address, IPv6Address) and not _in(address, _GLOBAL_UNICAST):
+        return Withheld.PRIVATE
+    return Withheld.PRIVATE if _in(address, _SPECIAL) or not address.is_global else None
 
 
 def _in(address: Address, networks: tuple[Network, ...]) -> bool:
