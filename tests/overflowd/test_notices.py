@@ -35,6 +35,7 @@ from jfe_cni.overflowd.notices.notice import (
     new_nonce,
 )
 from jfe_cni.overflowd.notices.signing import ALGORITHM, LARGEST_SIGNED, TYPE, Refused, key_named, sign, verified
+from jfe_cni.overflowd.receiver.pins import read_published
 from tests.overflowd.exports import NOW
 
 SCHEMA = Path(__file__).parents[2] / "docs/overflowd-notice.schema.json"
@@ -297,8 +298,32 @@ def test_a_rotated_key_is_published_for_a_while_and_without_its_private_half(tmp
     )
 
 
+def test_however_often_a_key_is_rotated_no_more_are_published_than_receivers_take() -> None:
+    ring = first = keys.KeyRing(keys.new_key())
+    for number in range(keys.MOST_PUBLISHED + 3):
+        former, ring = ring.signing, ring.rotated(NOW + number)
+        published = ring.published(NOW + number)
+        assert len(published["keys"]) == min(number + 2, keys.MOST_PUBLISHED)
+        believed = read_published(json.dumps(published).encode())
+        assert {ring.signing.thumbprint(), former.thumbprint()} <= set(believed)
+    assert first.signing.thumbprint() not in believed
+    many = keys.KeyRing(first.signing, ring.former * 2)
+    assert len(many.published(NOW)["keys"]) == keys.MOST_PUBLISHED, "of a file that an earlier release has written"
+
+
+ROTATED = json.dumps({"key": keys.new_key().as_dict(private=True), "until": float("inf")})
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{}", '{"signing": 3, "former": []}', '{"signing": {"kty": "OKP"}, "former": []}']
+    "content",
+    [
+        "",
+        "{}",
+        "[" * 60_000,
+        '{"signing": 3, "former": []}',
+        '{"signing": {"kty": "OKP"}, "former": []}',
+        f'{{"signing": {{}}, "former": [{ROTATED}]}}',
+    ],
 )
 def test_a_file_that_holds_no_keys_is_left_alone_and_said_to_be(content: str, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"

@@ -35,7 +35,8 @@ def show(key_file: Path) -> None:
 @keys.command()
 @KEY_FILE
 def rotate(key_file: Path) -> None:
-    """Make a new key, which signs from now on. The former one stays published for 30 days."""
+    """Make a new key, which signs from now on. The former one stays published for 30 days; of more than seven former
+    ones the oldest go early, for receivers believe nobody who publishes more."""
     _print(key_rings.rotate(key_file, int(time.time())))
 
 

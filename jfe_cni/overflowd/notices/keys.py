@@ -22,6 +22,9 @@ PUBLISHED = "/.well-known/overflowd/keys.json"
 OVERLAP = 30 * 86_400
 """Seconds that a former key is published for: longer than any notice is kept waiting for."""
 
+MOST_PUBLISHED = 8
+"""One that signs and some former ones: receivers believe nobody who publishes more (`receiver/pins.py`)."""
+
 _LARGEST_FILE = 65_536
 
 
@@ -35,11 +38,13 @@ class KeyRing:
     def published(self, now: int) -> dict[str, Any]:
         """The JWK set."""
         keys = [self.signing, *(key for key, until in self.former if until > now)]
-        return {"keys": [_public(key) for key in keys]}
+        return {"keys": [_public(key) for key in keys[:MOST_PUBLISHED]]}
 
     def rotated(self, now: int, overlap: int = OVERLAP) -> KeyRing:
+        """Of the former ones the oldest go early, where they would be too many: what they have signed is believed no
+        more."""
         former = tuple((key, until) for key, until in self.former if until > now)
-        return KeyRing(new_key(), ((self.signing, now + overlap), *former))
+        return KeyRing(new_key(), ((self.signing, now + overlap), *former)[: MOST_PUBLISHED - 1])
 
 
 def new_key() -> OKPKey:
@@ -83,7 +88,7 @@ def _read(path: Path) -> KeyRing:
         document = json.loads(raw)
         former = tuple((OKPKey.import_key(each["key"]), int(each["until"])) for each in document["former"])
         ring = KeyRing(OKPKey.import_key(document["signing"]), former)
-    except (ValueError, KeyError, TypeError, JoseError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, JoseError) as error:
         raise IdentityError(f"{path} holds no keys of overflowd", "restore it, or remove it for a new key") from error
     if not ring.signing.is_private:
         raise IdentityError(f"{path} holds no private key", "restore it, or remove it for a new key")
