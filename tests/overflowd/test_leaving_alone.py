@@ -8,13 +8,14 @@ import sys
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
 
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.delivery.answers import OptOutHeard
 from jfe_cni.overflowd.delivery.database import Database, open_database
 from jfe_cni.overflowd.delivery.decisions import FIRST_ALONE, LONGEST_ALONE
-from jfe_cni.overflowd.delivery.optouts import LeavingAlone
+from jfe_cni.overflowd.delivery.optouts import NEIGHBOURS_FOR, LeavingAlone
 from jfe_cni.overflowd.delivery.outcomes import Cause
 from jfe_cni.overflowd.delivery.schema import left_alone
 from jfe_cni.overflowd.notices import keys
@@ -51,6 +52,24 @@ async def test_its_network_is_left_alone_with_it_where_it_asks_for_that(state_ur
         assert await alone.cause(ip_address("203.0.114.1")) is None
         assert await alone.cause(ip_address("2001:db8:1:ffff::1")) is Cause.ASKED
         assert await alone.cause(ip_address("2001:db8:2::1")) is None
+
+
+@pytest.mark.parametrize("until", [None, FUTURE])
+async def test_its_network_is_left_alone_for_a_day_at_most_and_itself_for_as_long_as_it_asks(
+    until: int | None, state_url: str
+) -> None:
+    neighbour = ip_address("203.0.113.10")
+    async with open_database(state_url) as database:
+        alone = LeavingAlone(database)
+        await alone.ask(ADDRESS, heard(until, length=24))
+        assert await alone.cause(neighbour) is Cause.ASKED
+        await passed(database, NEIGHBOURS_FOR)
+        assert await alone.cause(neighbour) is None
+        assert await alone.cause(ADDRESS) is Cause.ASKED
+        await alone.ask(neighbour, heard(until, length=24))
+        assert await alone.cause(ip_address("203.0.113.11")) is Cause.ASKED, "asked for again"
+        await alone.ask(neighbour, heard(until=1, length=24))
+        assert await alone.cause(ip_address("203.0.113.11")) is None, "no longer than it asks"
 
 
 async def test_it_is_told_again_when_its_time_is_over_or_it_is_lifted_by_hand(state_url: str) -> None:
@@ -136,14 +155,16 @@ async def test_whatever_time_a_receiver_names_a_person_sees_who_is_left_alone(sq
 async def test_a_person_sees_who_is_left_alone_and_lifts_it(sqlite_url: str) -> None:
     async with open_database(sqlite_url) as database:
         await LeavingAlone(database).ask(ADDRESS, heard())
-        await LeavingAlone(database).ask(ip_address("2001:db8::9"), heard(until=FUTURE, length=48))
+        await LeavingAlone(database).ask(ip_address("2001:db8::9"), heard(until=FUTURE, length=64))
     listed = await overflowd("alone", "list", "--state", sqlite_url)
-    assert listed.stdout.splitlines() == [
-        "2001:db8::/48 asked until 2096-10-02T07:06:40+00:00 key",
+    of_network, *of_addresses = sorted(listed.stdout.splitlines())
+    assert of_network.startswith("2001:db8::/64 asked until 20")
+    assert of_addresses == [
+        "2001:db8::9/128 asked until 2096-10-02T07:06:40+00:00 key",
         "203.0.113.9/32 asked until lifted key",
     ]
     assert (await overflowd("alone", "lift", "203.0.113.9/32", "--state", sqlite_url)).returncode == 0
-    assert len((await overflowd("alone", "list", "--state", sqlite_url)).stdout.splitlines()) == 1
+    assert len((await overflowd("alone", "list", "--state", sqlite_url)).stdout.splitlines()) == 2
     for network, said in (("203.0.113.9/32", "is not left alone"), ("everybody", "is no network")):
         refused = await overflowd("alone", "lift", network, "--state", sqlite_url)
         assert (refused.returncode, said in refused.stderr) == (1, True)

@@ -3,6 +3,7 @@ database, so that every collector knows."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -17,6 +18,9 @@ from jfe_cni.overflowd.delivery.destinations import Network
 from jfe_cni.overflowd.delivery.outcomes import Cause
 from jfe_cni.overflowd.delivery.schema import left_alone
 from jfe_cni.overflowd.notices.optout import WIDEST
+
+NEIGHBOURS_FOR: Microseconds = 86_400 * 1_000_000
+"""A day: who is one of many in a network proves no more than its own address, and must be told again to ask again."""
 
 _SECOND = 1_000_000
 
@@ -50,10 +54,19 @@ class LeavingAlone:
         return next((each for each in Cause if each in found), None)
 
     async def ask(self, address: Address, heard: OptOutHeard) -> None:
-        """Remembers what was asked for from there; the last word holds."""
-        asked = heard.asked
-        until = None if asked.until is None else asked.until * _SECOND
-        await self._put(asked.network(address), Cause.ASKED, until, asked.key, heard.signed)
+        """Remembers what was asked for from there; the last word holds. Beside the address itself its network, where it
+        speaks for that, for `NEIGHBOURS_FOR` at most."""
+        asked, own = heard.asked, ip_network(address)
+        network, until = asked.network(address), math.inf if asked.until is None else asked.until * _SECOND
+
+        def work(connection: Connection) -> None:
+            at = now(connection)
+            latest = {own: until, network: until if network == own else min(until, at + NEIGHBOURS_FOR)}
+            for each, ends in latest.items():
+                end = None if ends == math.inf else int(ends)
+                _replace(connection, each, Cause.ASKED, at, end, asked.key, heard.signed)
+
+        await self._database.run(work)
 
     async def give_up(self, address: Address, *, confirmed: bool) -> None:
         """It can't be reached: left alone as `decisions.alone` says."""
@@ -98,13 +111,6 @@ class LeavingAlone:
             connection.execute(delete(left_alone).where(or_(asked, left_alone.c.until <= at - LONGEST_ALONE)))
 
         await self._database.run(work)
-
-    async def _put(
-        self, network: Network, cause: Cause, until: Microseconds | None, key: str | None, signed: bytes | None
-    ) -> None:
-        await self._database.run(
-            lambda connection: _replace(connection, network, cause, now(connection), until, key, signed)
-        )
 
 
 def _unreachable(network: Network) -> ColumnElement[bool]:
