@@ -8,6 +8,7 @@ times, a text with commas in the environment, and an array in the file.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
@@ -107,15 +108,24 @@ def _converted(source: str, value: object, kind: Any) -> object:
     if kind is bool:
         return value if isinstance(value, bool) else _chosen(source, value, ("true", "false")) == "true"
     if kind in (int, float):
-        try:
-            return kind(value)
-        except (TypeError, ValueError) as error:
-            raise RequestError(f"{source} can't be {value!r}", remedy="give a number") from error
+        return _number(source, value, kind)
     if not isinstance(value, str | Path):
         raise RequestError(f"{source} can't be {value!r}", remedy="give a text")
     if kind is str:
         return str(value)
     return Path(value) if str(value) or kind is Path else None
+
+
+def _number(source: str, value: object, kind: Any) -> int | float:
+    """One that there is: TOML and float() have others."""
+    try:
+        number: int | float = kind(value)
+        if math.isfinite(number):
+            return number
+        wrong: Exception | None = None
+    except (TypeError, ValueError, OverflowError) as error:
+        wrong = error
+    raise RequestError(f"{source} can't be {value!r}", remedy="give a number") from wrong
 
 
 def _chosen(source: str, value: object, choices: tuple[object, ...]) -> object:

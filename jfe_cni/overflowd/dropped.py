@@ -42,7 +42,7 @@ class Dropped(StrEnum):
 
     UNKNOWN_FORMAT = "unknown-format"
     """sFlow: counters, and samples of another kind than packets. NetFlow v9 and IPFIX: a set of a kind that is
-    reserved."""
+    reserved. Of a capture: a block of a kind that is not known."""
 
     DISCARDED = "discarded"
     """sFlow: a sampled packet that the agent did not send on."""

@@ -304,7 +304,7 @@ async def test_what_cannot_be_is_said_with_what_to_do(given: dict[str, object], 
     [
         ([], 64, "there is nothing to listen on: name --netflow :2055, --ipfix :4739 or --sflow :6343"),
         (["--odds", "0"], 64, "--odds must be above 0"),
-        (["--config", "settings"], 64, "a setting is no number that there is"),
+        (["--config", "settings"], 64, "most_fields in settings can't be inf"),
         (["--netflow", ":0", "--listen", "10.0.0.0/8:8080"], 64, "is nothing to listen on: write ADDRESS:PORT"),
         (["--netflow", ":0", "--listen", "192.0.2.7:0"], 1, "Cannot assign requested address: name an address of this"),
         (["--netflow", "192.0.2.7:0"], 1, "Cannot assign requested address: name an address of this host"),

@@ -63,7 +63,10 @@ def test_what_is_unfit_is_refused_by_its_name(flags: dict[str, str], wrong: str)
         SETTINGS.read(flags, {})
 
 
-@pytest.mark.parametrize("text", ["unknown = 1", "listen = 1", "listen", "tell_budget = 'perhaps'"])
+@pytest.mark.parametrize(
+    "text",
+    ["unknown = 1", "listen = 1", "listen", "tell_budget = 'perhaps'", "body_limit = inf", "request_timeout = nan"],
+)
 def test_a_file_that_is_not_understood_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "ratelock.toml").write_text(text)
     with pytest.raises(RequestError, match=r"ratelock\.toml"):

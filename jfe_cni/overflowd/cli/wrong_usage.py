@@ -25,6 +25,3 @@ def unfit_settings() -> Iterator[None]:
         yield
     except RequestError as error:
         raise WrongUsage(str(error)) from error
-    except OverflowError as error:
-        # TOML has numbers without end, and int() this for them.
-        raise WrongUsage(f"a setting is no number that there is ({error}): write it in digits") from error
