@@ -39,6 +39,9 @@ from jfe_cni.overflowd.receiver.pins import read_published
 from tests.overflowd.exports import NOW
 
 SCHEMA = Path(__file__).parents[2] / "docs/overflowd-notice.schema.json"
+VALIDATOR = jsonschema.Draft202012Validator(
+    json.loads(SCHEMA.read_text()), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+)
 FLOW = TracedFlow(
     ip_address("198.51.100.1"), ip_address("203.0.113.9"), 53, 4_321, 17, 0, 3, 4_500, NOW * 1_000_000 + 5, 0, 1_000
 )
@@ -81,7 +84,7 @@ def notices(draw: st.DrawFn) -> Notice:
 def test_a_notice_is_read_as_it_was_written_and_is_of_the_schema(notice: Notice) -> None:
     written = encode(notice)
     assert decode(written) == notice or len(written) > LARGEST
-    jsonschema.validate(json.loads(written), json.loads(SCHEMA.read_text()))
+    VALIDATOR.validate(json.loads(written))
 
 
 def changed(*path: str, value: object) -> bytes:
@@ -99,6 +102,9 @@ def _between(source: str, destination: str) -> bytes:
     return json.dumps(document).encode()
 
 
+TWICE = encode(NOTICE)
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
@@ -110,7 +116,26 @@ def _between(source: str, destination: str) -> bytes:
         (b" " * (LARGEST + 1), Unfit.TOO_LARGE),
         (changed("version", value=2), Unfit.UNKNOWN_VERSION),
         (changed("to", value="everybody"), Unfit.MISSHAPEN),
+        (changed("version", value=True), Unfit.MISSHAPEN),
+        (changed("version", value=1.0), Unfit.MISSHAPEN),
+        (changed("version", value="1"), Unfit.MISSHAPEN),
         (changed("odds", value=0), Unfit.MISSHAPEN),
+        (changed("odds", value="0.5"), Unfit.MISSHAPEN),
+        (changed("odds", value=True), Unfit.MISSHAPEN),
+        (changed("reporter", "as", value=""), Unfit.MISSHAPEN),
+        (changed("reporter", "as", value=[]), Unfit.MISSHAPEN),
+        (changed("reporter", "as", value=False), Unfit.MISSHAPEN),
+        (changed("flow", "sampling", value={}), Unfit.MISSHAPEN),
+        (changed("colour", value=float("inf")), Unfit.MISSHAPEN),
+        (TWICE.replace(b'"to"', b'"version": 1, "to"'), Unfit.MISSHAPEN),
+        (TWICE.replace(b'"source_port"', b'"source_port": 1, "source_port"'), Unfit.MISSHAPEN),
+        (TWICE.replace(b'"to"', b'"colour": {"red": 1, "red": 2}, "to"'), Unfit.MISSHAPEN),
+        (changed("nonce", value="x" * 65), Unfit.MISSHAPEN),
+        (changed("nonce", value="0123456789abcdef\n"), Unfit.MISSHAPEN),
+        (changed("nonce", value="../../../../0123"), Unfit.MISSHAPEN),
+        (changed("made", value="2026-W01-1T00:00:00Z"), Unfit.MISSHAPEN),
+        (changed("made", value="20260101T000000Z"), Unfit.MISSHAPEN),
+        (changed("made", value="2026-01-01 00:00:00+00:00"), Unfit.MISSHAPEN),
         (changed("odds", value=float("nan")), Unfit.MISSHAPEN),
         (changed("nonce", value="short"), Unfit.MISSHAPEN),
         (changed("made", value="2026-01-01T00:00:00"), Unfit.MISSHAPEN),
@@ -158,6 +183,20 @@ def test_whatever_is_read_can_be_written_and_is_then_read_as_the_same(path: tupl
     found = decode(changed(*path, value=value))
     if isinstance(found, Notice):
         assert decode(encode(found)) == found
+
+
+@given(st.sampled_from([*MEMBERS, ("version",)]), said | st.sampled_from([0, 1, 1.0, True, "1", "", [], {}, None]))
+def test_what_the_schema_refuses_is_not_read(path: tuple[str, ...], value: object) -> None:
+    raw = changed(*path, value=value)
+    assert VALIDATOR.is_valid(json.loads(raw)) or not isinstance(decode(raw), Notice)
+
+
+@given(st.sampled_from(MEMBERS), st.data())
+def test_what_the_schema_asks_for_must_be_there(path: tuple[str, ...], data: st.DataObject) -> None:
+    document = json.loads(encode(data.draw(notices())))
+    del (document if len(path) == 1 else document[path[0]])[path[-1]]
+    raw = json.dumps(document).encode()
+    assert VALIDATOR.is_valid(document) == isinstance(decode(raw), Notice)
 
 
 @given(st.sampled_from(["first", "last"]), st.datetimes(timezones=zones))

@@ -78,6 +78,8 @@ RIGHT = f'{{"digest":"{DIGEST}"}}'.encode()
         (by(b"[]"), Unasked.MISSHAPEN),
         (by(b"{}"), Unasked.MISSHAPEN),
         (by(b"{"), Unasked.MISSHAPEN),
+        (by(RIGHT.replace(b"}", b',"until":1,"until":2}')), Unasked.MISSHAPEN),
+        (by(RIGHT.replace(b"}", b',"until":NaN}')), Unasked.MISSHAPEN),
         (by(RIGHT.replace(b"}", b',"until":true}')), Unasked.MISSHAPEN),
         (by(RIGHT.replace(b"}", b',"until":1e300}')), Unasked.MISSHAPEN),
         (by(RIGHT.replace(b"}", b',"prefix length":-1}')), Unasked.MISSHAPEN),

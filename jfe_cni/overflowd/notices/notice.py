@@ -7,6 +7,7 @@ Both ends are told the same of the flow, which both have seen themselves, or sho
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +17,17 @@ from ipaddress import ip_address
 from typing import Any
 
 from jfe_cni.overflowd.datagrams import Address, Microseconds
+from jfe_cni.overflowd.notices import strict_json
 
 VERSION = 1
 LARGEST = 8_192
 """Bytes of a notice as JSON: more is refused unread."""
 
 _NONCE_BYTES = 16
+_NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_RFC_3339 = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
+"""Section 5.6, of seconds with no more digits than anybody counts."""
+
 _LONGEST_TEXT = 256
 _MOST_EVIDENCE = 16
 # In 2255: what every reader of JSON has exactly (RFC 8259, section 6), and every calendar.
@@ -147,10 +153,12 @@ def decode(raw: bytes) -> Notice | Unfit:
     if len(raw) > LARGEST:
         return Unfit.TOO_LARGE
     try:
-        document = json.loads(raw)
+        document = strict_json.read(raw)
+    except strict_json.Ambiguous:
+        return Unfit.MISSHAPEN
     except (ValueError, RecursionError):
         return Unfit.NO_JSON
-    if not isinstance(document, dict) or "version" not in document:
+    if not isinstance(document, dict) or type(document.get("version")) is not int:
         return Unfit.MISSHAPEN
     if document["version"] != VERSION:
         return Unfit.UNKNOWN_VERSION
@@ -166,23 +174,24 @@ def _read(document: Mapping[str, Any]) -> Notice:
     evidence = document["evidence"]
     if not isinstance(evidence, list) or len(evidence) > _MOST_EVIDENCE:
         raise ValueError("evidence")
-    odds = float(document["odds"])
-    if not 0 < odds <= 1:
+    odds = document["odds"]
+    # A bool is an int, and no number.
+    if type(odds) not in {int, float} or not 0 < odds <= 1:
         raise ValueError("odds")
     return Notice(
         to=End(document["to"]),
         flow=_read_flow(flow),
-        odds=odds,
+        odds=float(odds),
         classified=Class(document["class"]),
         evidence=tuple(_text(each) for each in evidence),
         reporter=Reporter(
             _text(reporter["contact"]),
             _text(reporter["organisation"]),
-            _number(reporter["as"] or 0, 32),
+            _number_or_none(reporter["as"], 32),
             _text(reporter["keys"]),
         ),
         made=_microseconds(document["made"]),
-        nonce=_text(document["nonce"], least=16),
+        nonce=_nonce(document["nonce"]),
     )
 
 
@@ -196,7 +205,7 @@ def _read_flow(flow: Mapping[str, Any]) -> TracedFlow:
     # Of releases before it there is none.
     told = flow.get("direction")
     direction = None if told is None else Direction(told)
-    sampling = _number(flow["sampling"] or 0, 32)
+    sampling = _number_or_none(flow["sampling"], 32)
     return TracedFlow(source, destination, **numbers, **times, sampling=sampling, direction=direction)
 
 
@@ -208,9 +217,15 @@ def _address(value: object) -> Address:
     return ip_address(text)
 
 
-def _text(value: object, least: int = 0) -> str:
-    if not isinstance(value, str) or not least <= len(value) <= _LONGEST_TEXT or not value.isprintable():
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
         raise ValueError("text")
+    return value
+
+
+def _nonce(value: object) -> str:
+    if not isinstance(value, str) or not _NONCE.fullmatch(value):
+        raise ValueError("nonce")
     return value
 
 
@@ -221,6 +236,11 @@ def _number(value: object, bits: int) -> int:
     return value
 
 
+def _number_or_none(value: object, bits: int) -> int:
+    """None is written where it is 0."""
+    return 0 if value is None else _number(value, bits)
+
+
 def _time(at: Microseconds) -> str:
     """RFC 3339, in UTC."""
     # In whole numbers: a float has no microseconds left in the year 2255.
@@ -228,9 +248,11 @@ def _time(at: Microseconds) -> str:
 
 
 def _microseconds(value: object) -> Microseconds:
-    at = datetime.fromisoformat(_text(value))
-    if at.tzinfo is None:
-        raise ValueError("a time of no zone")
+    text = _text(value)
+    # Python reads more of ISO 8601 than that: weeks, no zone, no colons.
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError("no time of RFC 3339")
+    at = datetime.fromisoformat(text)
     since = at - _EPOCH
     found = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     if not 0 <= found < _LATEST:

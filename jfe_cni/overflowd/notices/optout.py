@@ -17,6 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.notices import strict_json
 from jfe_cni.overflowd.notices.signing import ALGORITHM
 
 TYPE = "overflowd-opt-out+jws"
@@ -94,7 +95,7 @@ def asked(signed: bytes, digest: str) -> OptOutAsked | Unasked:
 
 def _read(payload: bytes, digest: str, key: str) -> OptOutAsked | Unasked:
     try:
-        document = json.loads(payload)
+        document = strict_json.read(payload)
     except (ValueError, RecursionError):
         return Unasked.MISSHAPEN
     if not isinstance(document, dict):
