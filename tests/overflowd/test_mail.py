@@ -27,7 +27,14 @@ from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.delivery import Delivery
 from jfe_cni.overflowd.delivery.mail import letter
 from jfe_cni.overflowd.delivery.outcomes import State
-from jfe_cni.overflowd.delivery.rdap import KEPT_SECONDS, Bootstrap, Rdap, abuse_contact, read_bootstrap
+from jfe_cni.overflowd.delivery.rdap import (
+    FAILURE_KEPT_SECONDS,
+    KEPT_SECONDS,
+    Bootstrap,
+    Rdap,
+    abuse_contact,
+    read_bootstrap,
+)
 from jfe_cni.overflowd.notices.notice import Class, Notice
 from jfe_cni.overflowd.notices.xarf import report
 from tests.overflowd.couriers import delivering, ended, settings
@@ -140,17 +147,37 @@ async def test_a_registry_is_asked_once_a_day_for_all_of_a_network(tmp_path: Pat
         assert len(registry.got) == 3
 
 
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(404, b"{}"), (200, b"<html>"), (200, b"[" * 100_000), (200, b" " * 1_000_000), (500, b""), (200, b"\xff")],
-)
+async def asked_again_after(status: int, body: bytes, seconds: float, folder: Path) -> bool:
+    """Whether a registry that has named nobody is asked again then, and not a second before."""
+    passed = [0.0]
+    async with server(answering(status, body)) as registry, asking(registry, folder, passed) as rdap:
+        for at in (0.0, seconds - 1):
+            passed[0] = at
+            assert await rdap.contact(ADDRESS) is None
+            assert len(registry.got) == 1
+        passed[0] = seconds
+        assert await rdap.contact(ADDRESS) is None
+        return len(registry.got) == 2
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (200, b"{}")])
 async def test_a_registry_that_names_nobody_is_not_asked_again_for_a_day(
     status: int, body: bytes, tmp_path: Path
 ) -> None:
-    async with server(answering(status, body)) as registry, asking(registry, tmp_path, [0.0]) as rdap:
-        assert await rdap.contact(ADDRESS) is None
-        assert await rdap.contact(ADDRESS) is None
-        assert len(registry.got) == 1
+    assert await asked_again_after(status, body, KEPT_SECONDS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>"), (200, b"[" * 100_000), (200, b" " * 1_000_000), (200, b"\xff"), (429, b""), (500, b""),
+        (503, b"{}"),
+    ],
+)  # fmt: skip
+async def test_a_registry_that_says_nothing_of_it_is_asked_again_in_minutes(
+    status: int, body: bytes, tmp_path: Path
+) -> None:
+    assert await asked_again_after(status, body, FAILURE_KEPT_SECONDS, tmp_path)
 
 
 async def test_a_registry_may_name_another_but_not_without_end(tmp_path: Path) -> None:
@@ -282,8 +309,20 @@ async def test_nobody_is_accused_for_traffic_alone(sqlite_url: str, tmp_path: Pa
     desk = Desk()
     async with mailing(sqlite_url, tmp_path, desk) as (delivery, registry):
         await delivery.outbox.put(classified("127.0.0.1", as_=Class.TRAFFIC))
-        assert (await ended(sqlite_url, 2))[(State.FAILED, "no-contact", "mail")] == 1
+        assert (await ended(sqlite_url, 2))[(State.FAILED, "port-unreachable", "udp")] == 1, "what was heard last"
         assert registry.got == [], "nor is a registry asked"
+    assert desk.got == []
+
+
+async def test_where_mail_is_the_only_way_it_is_said_why_there_is_no_report(sqlite_url: str, tmp_path: Path) -> None:
+    desk = Desk()
+    async with mailing(sqlite_url, tmp_path, desk, ways=("mail",)) as (delivery, registry):
+        [portless] = classified("127.0.0.1")
+        portless = dataclasses.replace(portless, flow=dataclasses.replace(portless.flow, source_port=0))
+        await delivery.outbox.put([*classified("127.0.0.1", as_=Class.TRAFFIC), portless])
+        found = await ended(sqlite_url, 4)
+        assert found[(State.WITHHELD, "no-abuse", None)] == found[(State.WITHHELD, "no-port", None)] == 1
+        assert registry.got == []
     assert desk.got == []
 
 

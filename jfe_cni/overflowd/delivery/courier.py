@@ -13,7 +13,7 @@ from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.delivery.budgets import Budgets
 from jfe_cni.overflowd.delivery.counts import Counts
-from jfe_cni.overflowd.delivery.decisions import Tried, Try, is_confirmed, is_unreachable, next_step, withheld
+from jfe_cni.overflowd.delivery.decisions import Tried, Try, is_confirmed, is_unreachable, next_step, ways_for, withheld
 from jfe_cni.overflowd.delivery.destinations import Policy
 from jfe_cni.overflowd.delivery.optouts import LeavingAlone
 from jfe_cni.overflowd.delivery.outbox import LEASE, Claimed, Outbox
@@ -196,12 +196,13 @@ class Courier:
         if not isinstance(notice, Notice):
             return Outcome(State.FAILED, notice)
         cause = await self._left_alone.cause(address)
-        reason = withheld(notice, address, claimed.age, self._policy, cause, self._ways.order)
+        ways = ways_for(notice, self._ways.order)
+        reason = withheld(notice, address, claimed.age, self._policy, cause, ways)
         if reason is not None:
             return reason
         signed = sign(notice, self._key).encode()
         cost = self._ways.cost(address, signed)
-        step = next_step(notice, self._ways.order, (), cost, cause)
+        step = next_step(notice, ways, (), cost, cause)
         if isinstance(step, Outcome):
             return step
         if not self._send:
@@ -219,7 +220,7 @@ class Courier:
                 await self._patiently(partial(self._left_alone.is_there, address))
             if answer.opt_out is not None:
                 await self._patiently(partial(self._left_alone.ask, address, answer.opt_out))
-            step = next_step(notice, self._ways.order, tried, cost, cause)
+            step = next_step(notice, ways, tried, cost, cause)
         if is_unreachable(tried):
             await self._patiently(partial(self._left_alone.give_up, address, confirmed=is_confirmed(tried)))
         return step

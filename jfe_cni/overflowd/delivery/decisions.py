@@ -12,6 +12,7 @@ from jfe_cni.overflowd.datagrams import Address, Microseconds
 from jfe_cni.overflowd.delivery.destinations import Policy, Withheld, expected_amplification, is_smaller_than_the_flow
 from jfe_cni.overflowd.delivery.outcomes import Cause, Outcome, Spared, State, Told, Way
 from jfe_cni.overflowd.notices.notice import Notice
+from jfe_cni.overflowd.notices.xarf import Untold, untold
 
 LONGEST_WAIT: Microseconds = 6 * 3_600 * 1_000_000
 """A quarter of what receivers take (a day), for clocks that are wrong; and what is older helps nobody."""
@@ -46,17 +47,25 @@ class Alone:
     until: Microseconds
 
 
+def ways_for(notice: Notice, ways: Sequence[Way]) -> tuple[Way, ...]:
+    """Mail is for what there is a report of."""
+    return tuple(way for way in ways if way is not Way.MAIL or untold(notice) is None)
+
+
 def withheld(
     notice: Notice, address: Address, age: Microseconds, policy: Policy, cause: Cause | None, ways: Sequence[Way]
 ) -> Outcome | None:
-    """None: it may be sent. `cause`: for which the address is left alone."""
-    reason: Withheld | Spared | None = policy.withheld(address)
+    """None: it may be sent. `cause`: for which the address is left alone. `ways`: of `ways_for`."""
+    reason: Withheld | Spared | Untold | None = policy.withheld(address)
     if cause is Cause.ASKED:
         reason = Withheld.OPTED_OUT
     elif reason is None and cause is Cause.UNREACHABLE and Way.MAIL not in ways:
         reason = Spared.UNREACHABLE
     elif reason is None and age > LONGEST_WAIT:
         reason = Spared.TOO_OLD
+    elif reason is None and not ways:
+        # None but mail, which there is no report for.
+        reason = untold(notice)
     return None if reason is None else Outcome(State.WITHHELD, reason)
 
 

@@ -62,10 +62,9 @@ class MailWay:
         self._budgets = budgets
 
     async def tell(self, address: Address, notice: Notice, signed: bytes) -> Answer:
-        """Raises JfeError: the budgets can't be asked."""
+        """`notice`: of which there is a report (`xarf.untold`). Raises JfeError: the budgets can't be asked."""
         report = xarf.report(notice, signed)
-        if isinstance(report, xarf.Untold):
-            return Answer(Told.NO_CONTACT)
+        assert not isinstance(report, xarf.Untold), report
         if self._under_way >= self._most:
             return Answer(Told.NOT_NOW)
         self._under_way += 1

@@ -27,10 +27,21 @@ _MOST_REDIRECTS = 2
 """RFC 7480, section 5.2: a registry may name the one that has it now."""
 
 KEPT_SECONDS = 86_400.0
+FAILURE_KEPT_SECONDS = 300.0
+"""Of a registry that says nothing of the address, for now."""
+
+_NOT_FOUND = 404
+"""RFC 7480, section 5.3: it knows nobody."""
+
 _MOST_KEPT = 4_096
 _DEEPEST = 4
 # RFC 5321, section 4.5.3.1, without quoted strings: no desk has one, and nothing in it can end a line.
 _MAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}")
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """It has not said whether there is a contact."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +119,18 @@ class Rdap:
         network = ip_network((address, WIDEST[address.version]), strict=False)
         found = self._known.get(network)
         if found is None or found[0] <= self._clock():
-            found = (self._clock() + KEPT_SECONDS, await self._ask(address))
+            asked = await self._ask(address)
+            if isinstance(asked, _Failed):
+                found = (self._clock() + FAILURE_KEPT_SECONDS, None)
+            else:
+                found = (self._clock() + KEPT_SECONDS, asked)
             self._known[network] = found
             self._known.move_to_end(network)
             while len(self._known) > _MOST_KEPT:
                 self._known.popitem(last=False)
         return found[1]
 
-    async def _ask(self, address: Address) -> str | None:
+    async def _ask(self, address: Address) -> str | _Failed | None:
         base = self._bootstrap.service(address)
         if base is None:
             return None
@@ -127,13 +142,13 @@ class Rdap:
                 timeout=aiohttp.ClientTimeout(total=_SECONDS),
             ) as response:
                 if response.status != 200:
-                    return None
+                    return None if response.status == _NOT_FOUND else _Failed()
                 raw = b""
                 while len(raw) <= _LARGEST and (more := await response.content.read(_LARGEST + 1 - len(raw))):
                     raw += more
                 if len(raw) > _LARGEST:
                     response.close()
-                    return None
+                    return _Failed()
             return abuse_contact(json.loads(raw))
         except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError):
-            return None
+            return _Failed()

@@ -21,7 +21,7 @@ VERSION = "4.2.0"
 
 # IANA, "Protocol Numbers", as far as the schema has names for them.
 _PROTOCOLS = {1: "icmp", 58: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}
-_CONTACT = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@((?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63})")
+_CONTACT = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}")
 _LONGEST_ORGANISATION = 200
 _LONGEST_DESCRIPTION = 1_000
 
@@ -47,23 +47,29 @@ class Untold(StrEnum):
     """The reporter's contact is no mail address, which XARF asks for."""
 
 
-def report(notice: Notice, signed: bytes) -> dict[str, Any] | Untold:
-    """`signed`: the notice as it was signed, which is the evidence. For JSON."""
-    protocol, contact = _PROTOCOLS.get(notice.flow.protocol), _CONTACT.fullmatch(notice.reporter.contact)
+def untold(notice: Notice) -> Untold | None:
+    """None: there is a report."""
+    protocol = _PROTOCOLS.get(notice.flow.protocol)
     if notice.classified not in _SAID:
         return Untold.NO_ABUSE
     if protocol is None:
         return Untold.UNNAMED_PROTOCOL
-    if contact is None:
+    if not _CONTACT.fullmatch(notice.reporter.contact):
         return Untold.NO_CONTACT
-    if protocol == "icmp" or not notice.flow.source_port:
-        return Untold.NO_PORT
+    return Untold.NO_PORT if protocol == "icmp" or not notice.flow.source_port else None
+
+
+def report(notice: Notice, signed: bytes) -> dict[str, Any] | Untold:
+    """`signed`: the notice as it was signed, which is the evidence. For JSON."""
+    if (why := untold(notice)) is not None:
+        return why
+    domain = notice.reporter.contact.rpartition("@")[2]
     flow, many = notice.flow, max(notice.flow.sampling, 1)
     first = flow.first or flow.last or notice.made
     organisation = {
-        "org": (notice.reporter.organisation or contact[1])[:_LONGEST_ORGANISATION],
+        "org": (notice.reporter.organisation or domain)[:_LONGEST_ORGANISATION],
         "contact": notice.reporter.contact,
-        "domain": contact[1].lower(),
+        "domain": domain.lower(),
     }
     said = {
         "xarf_version": VERSION,
@@ -80,7 +86,7 @@ def report(notice: Notice, signed: bytes) -> dict[str, Any] | Untold:
         "description": describe(notice)[:_LONGEST_DESCRIPTION],
         "destination_ip": str(flow.destination),
         "source_port": flow.source_port,
-        "protocol": protocol,
+        "protocol": _PROTOCOLS[flow.protocol],
         "first_seen": _time(first),
         "total_packets": flow.packets * many,
         "total_bytes": flow.octets * many,
