@@ -57,10 +57,11 @@ def block(order: str, kind: int, body: bytes) -> bytes:
     return struct.pack(order + "I", kind) + length + body + length
 
 
-def section(order: str = "<", resolution: int = 9) -> bytes:
-    """With one interface, whose times are in parts of a second (if_tsresol)."""
+def section(order: str = "<", resolution: int = 9, offset: int = 0) -> bytes:
+    """With one interface, whose times are in parts of a second (if_tsresol), from so many seconds on (if_tsoffset)."""
     head = block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
-    return head + block(order, 1, struct.pack(order + "HHIHHB3xHH", 1, 0, 0, 9, 1, resolution, 0, 0))
+    options = struct.pack(order + "HHB3xHHqHH", 9, 1, resolution, 14, 8, offset, 0, 0)
+    return head + block(order, 1, struct.pack(order + "HHI", 1, 0, 0) + options)
 
 
 def packet(frame: bytes, ticks: int = NOW * 1_000_000_000 + 250_000_000, order: str = "<", kind: int = 6) -> bytes:
@@ -99,6 +100,18 @@ def test_all_udp_is_read_and_the_rest_is_counted(name: str, tmp_path: Path) -> N
         ("192.0.2.1", 2055, NOW * 1_000_000 + 250_000)
     }
     assert drops == {Dropped.NO_UDP: 1, Dropped.FRAGMENT: 1}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_times_may_begin_elsewhere(order: str, tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    # From a year before, and after it.
+    path.write_bytes(section(order, offset=-NOW) + packet(FRAMES[0], 2 * NOW * 1_000_000_000, order))
+    (datagram,) = captures.read(path, Drops())
+    assert datagram.at == NOW * 1_000_000
+    path.write_bytes(section(order, offset=-NOW) + packet(FRAMES[0], 1, order))
+    with pytest.raises(RequestError, match="capture"):
+        list(captures.read(path, Drops()))
 
 
 @pytest.mark.parametrize("name", ["pcap", "pcapng"])

@@ -47,8 +47,8 @@ def _datagrams(stream: io.BufferedReader, drops: Drops, name: str) -> Iterator[D
     else:
         raise RequestError(f"{name} is no capture", remedy="give a file in pcap or pcapng format, gzip or not")
     for at, link, frame in captured:
-        if at >= _LATEST:
-            raise damaged("a packet of the year 2100, or later")
+        if not 0 <= at < _LATEST:
+            raise damaged("a packet of the year 2100 or later, or of before 1970")
         packet = packet_of(link, frame)
         if isinstance(packet, Dropped):
             drops[packet] += 1

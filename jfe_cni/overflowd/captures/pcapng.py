@@ -16,18 +16,19 @@ _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6
 # Without packets: names, statistics, the system's journal, secrets.
 _NO_PACKETS = frozenset({4, 5, 9, 10})
 _BYTE_ORDER = 0x1A2B3C4D
-_IF_TSRESOL = 9
+_IF_TSRESOL, _IF_TSOFFSET = 9, 14
 _LARGEST_BLOCK = LARGEST_PACKET + 65_536
 _MOST_INTERFACES = 1_024
 
 
 @dataclass(frozen=True)
 class _Interface:
-    """`resolution`: of its times, parts of a second."""
+    """`resolution`: of its times, parts of a second. `offset`: seconds that are added to them."""
 
     link: int
     snapshot: int
     resolution: int
+    offset: int
 
 
 def read_pcapng(stream: BinaryIO, drops: Drops) -> Iterator[Captured]:
@@ -78,16 +79,18 @@ def _interface(order: str, body: bytes) -> _Interface:
     if len(body) < 8:
         raise damaged("an interface that is cut off")
     link, _, snapshot = struct.unpack_from(order + "HHI", body)
-    resolution, at = 1_000_000, 8
+    resolution, offset, at = 1_000_000, 0, 8
     while len(body) >= at + 4:
         code, length = struct.unpack_from(order + "HH", body, at)
         if code == _IF_TSRESOL and length == 1 and len(body) > at + 4:
             exponent = body[at + 4]
             resolution = 2 ** (exponent & 0x7F) if exponent & 0x80 else 10 ** min(exponent, 18)
+        if code == _IF_TSOFFSET and length == 8 and len(body) >= at + 12:
+            (offset,) = struct.unpack_from(order + "q", body, at + 4)
         if code == 0:
             break
         at += 4 + (length + 3) // 4 * 4
-    return _Interface(link, snapshot, resolution)
+    return _Interface(link, snapshot, resolution, offset)
 
 
 def _packet(order: str, kind: int, body: bytes, interfaces: list[_Interface]) -> Captured:
@@ -109,4 +112,6 @@ def _packet(order: str, kind: int, body: bytes, interfaces: list[_Interface]) ->
         raise damaged("a packet that is cut off")
     interface = interfaces[number]
     at = ((high << 32) | low) * 1_000_000 // interface.resolution
+    if kind != _SIMPLE:
+        at += interface.offset * 1_000_000
     return at, interface.link, body[start : start + captured]
