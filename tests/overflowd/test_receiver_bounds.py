@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
@@ -22,9 +24,11 @@ from jfe_cni.overflowd.receiver.api.boundary import NOSNIFF, Boundary
 from jfe_cni.overflowd.receiver.api.intake import EACH
 from jfe_cni.overflowd.receiver.api.problems import TAG
 from jfe_cni.overflowd.receiver.complaints import IN_ALL, Complaints
+from jfe_cni.overflowd.receiver.following import Following
 from jfe_cni.overflowd.receiver.limits import AtOnce
 from jfe_cni.overflowd.receiver.service import Receiver
 from jfe_cni.overflowd.receiver.serving import OF_A_NETWORK, serving
+from jfe_cni.overflowd.receiver.store import open_store
 from tests.overflowd.receiving import DEADLINE, Authority, Publisher, laboratory, metric, post, started
 
 # All of 127.0.0.0/8 is this host (RFC 1122, section 3.2.1.3): networks of /24 in it.
@@ -213,6 +217,35 @@ def test_a_fault_is_told_of_when_it_begins_and_once_a_minute_with_a_count(caplog
     for number in range(600):
         complaints.complain(f"each time another, {number}")
     assert len(caplog.records) <= 11 * IN_ALL.count, "in ten minutes"
+
+
+async def test_a_store_that_is_away_is_told_of_once_however_often_it_is_looked_into(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, looked = await open_store(f"sqlite:///{tmp_path}/received.db"), itertools.count()
+    with sqlite3.connect(tmp_path / "received.db") as other:
+        other.execute("DROP TABLE notices")
+    asked = 0
+
+    def clock() -> int:
+        nonlocal asked
+        asked = next(looked)
+        return asked
+
+    def none(_: object) -> None:
+        raise AssertionError("there is nothing to tell of")
+
+    following = Following(store, lambda: 0, none, none, Complaints(logging.getLogger("overflowd"), clock))
+    running = asyncio.create_task(following.run())
+    async with asyncio.timeout(DEADLINE):
+        while asked < 5:
+            following.wake()
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await store.close()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("what was taken can't be read: ")
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60), st.integers(1, 6), st.integers(1, 3))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import json
+import logging
 import socket
 import time
 from collections import Counter
@@ -18,9 +20,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.notices.keys import KeyRing, new_key
+from jfe_cni.overflowd.notices.notice import Class
 from jfe_cni.overflowd.receiver import webhooks
 from jfe_cni.overflowd.receiver.aggregation import MOST_FLOODS, QUIET, Flood, Floods
+from jfe_cni.overflowd.receiver.complaints import Complaints
+from jfe_cni.overflowd.receiver.going_on import GoingOn
 from jfe_cni.overflowd.receiver.kept import Announcement, Change
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.store import Store, open_store
@@ -94,7 +100,8 @@ class Replica:
 @contextlib.asynccontextmanager
 async def replica(store: Store, hook: Hook) -> AsyncIterator[Replica]:
     metrics, clock, running = Metrics(), Time(NOW), Time(0)
-    hooks = Webhooks((hook.url,), SECRET, store, metrics, clock, running, (0.01,))
+    complaints = Complaints(logging.getLogger("overflowd"), running)
+    hooks = Webhooks((hook.url,), SECRET, store, metrics, clock, running, complaints, (0.01,))
     task = asyncio.create_task(hooks.run())
     try:
         yield Replica(hooks, metrics, clock, running)
@@ -207,6 +214,69 @@ async def test_that_a_flood_goes_on_is_known_to_whoever_reads_its_end_alone(stor
         other.hooks.tell(flood(1, "a.example"))
         await until(lambda: _is(other.outcome("told") == 1))
     assert hook.targets == {begun.name.target: 1, "10.0.0.1": 1}
+
+
+async def test_what_is_shown_no_longer_is_held_for_no_webhook(store: Store, hook: Hook) -> None:
+    hook.open.clear()
+    async with replica(store, hook) as one:
+        floods, invented = Floods(), 3 * MOST_FLOODS
+        for port in range(1, invented + 1):
+            flow = replace(NOTICE.flow, source_port=60_000, destination_port=port)
+            begun = floods.take(NOW, "evil.example", replace(NOTICE, flow=flow, classified=Class.REPORTED))
+            assert begun is not None
+            one.hooks.tell(begun)
+        await until(lambda: _is(hook.asked == 1))
+        gc.collect()
+        held = sum(isinstance(each, Flood) for each in gc.get_objects())
+        hook.open.set()
+        assert held <= len(floods) + MOST_FLOODS + 1, "those that are shown, and those that wait to be told of"
+
+
+async def test_only_so_many_are_known_to_go_on_and_only_while_they_do(store: Store) -> None:
+    going, floods = GoingOn(store, most=3), [flood(number, "a.example") for number in range(5)]
+    for each in floods:
+        going.told(Announcement(f"flood {each.name}", each.since, each.last), each)
+    assert len(going) == 3
+    floods[-1].last += 2 * QUIET
+    await going.write(NOW + 2 * QUIET)
+    assert len(going) == 1
+    floods.clear()
+    del each
+    gc.collect()
+    await going.write(NOW + 2 * QUIET)
+    assert len(going) == 0
+
+
+WRONG = (
+    *("https://hooks..example.com/x", "https://.example.com/", "https://" + "x" * 64 + ".example/", "https:///x"),
+    *("http://[::1/", "http://127.0.0.1:99999/", "http://h:abc/", "http://a b/", "ftp://h/", "h/x", "http://h:0/"),
+    "https://" + "x." * 130 + "example/",
+)
+
+
+@pytest.mark.parametrize("url", WRONG)
+def test_a_url_that_can_not_be_asked_is_refused_at_the_start(tmp_path: Path, trusted: Authority, url: str) -> None:
+    with pytest.raises(RequestError, match="a webhook's URL") as refused:
+        laboratory(tmp_path, trusted, webhooks=("https://hooks.example/", url), webhook_secret=tmp_path / "secret")
+    assert url not in str(refused.value), "there may be a secret in it"
+
+
+@pytest.mark.parametrize("host", ["hooks.example.com.", "127.0.0.1:9", "[::1]:9", "bücher.example", "u:p@a_b.example"])
+def test_a_url_of_any_host_there_may_be_is_taken(tmp_path: Path, trusted: Authority, host: str) -> None:
+    laboratory(tmp_path, trusted, webhooks=(f"https://{host}/x",), webhook_secret=tmp_path / "secret")
+
+
+async def test_a_host_that_no_resolver_takes_ends_nothing_and_is_told_of_once(
+    store: Store, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However it came to be asked."""
+    impossible = Hook("https://hooks..example.com/x")
+    async with replica(store, impossible) as one:
+        one.hooks.tell(flood(1, "a.example"))
+        one.hooks.tell(flood(2, "a.example"))
+        await until(lambda: _is(one.outcome("given-up") == 2))
+    assert one.outcome("tried-again") == 2
+    assert [each.getMessage() for each in caplog.records] == ["a webhook has failed: UnicodeError"]
 
 
 def test_a_claim_lasts_for_longer_than_all_tries() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.aggregation import QUIET
@@ -59,9 +59,9 @@ def _is(webhook: str, name: str, until: Microseconds) -> Any:
 
 def go_on(connection: Connection, going: Sequence[Announcement]) -> None:
     """Where they were told."""
-    for one in going:
-        same = (_of.name == one.name) & (_of.last >= one.since - QUIET) & (_of.last < one.last)
-        connection.execute(update(announcements).where(same).values(last=one.last))
+    same = (_of.name == bindparam("of")) & (_of.last >= bindparam("least")) & (_of.last < bindparam("now"))
+    rows = [{"of": one.name, "least": one.since - QUIET, "now": one.last} for one in going]
+    connection.execute(update(announcements).where(same).values(last=bindparam("now")), rows)
 
 
 def prune(connection: Connection) -> None:

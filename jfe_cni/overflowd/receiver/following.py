@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.aggregation import Flood, Floods, Timeline
+from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.kept import Change
 from jfe_cni.overflowd.receiver.store import Store
 
@@ -63,12 +64,14 @@ class Following:
         clock: Callable[[], Microseconds],
         begun: Callable[[Flood], None],
         changed: Callable[[Change], None],
+        complaints: Complaints,
     ) -> None:
         self.floods, self.timeline, self.readers = Floods(), Timeline(), Readers()
         self._store = store
         self._clock = clock
         self._begun = begun
         self._changed = changed
+        self._complaints = complaints
         self._changes: frozenset[Change] = frozenset()
         self._woken = asyncio.Event()
         self._number = 0
@@ -94,7 +97,7 @@ class Following:
                 await self._read()
                 await self._read_changes()
             except JfeError as error:
-                log.warning("what was taken can't be read: %s", error)
+                self._complaints.complain(f"what was taken can't be read: {error}")
 
     async def _read(self) -> None:
         while page := await self._store.since(self._number):

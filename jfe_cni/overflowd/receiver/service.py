@@ -89,16 +89,16 @@ async def receiving(
     Raises JfeError."""
     keys = own_keys.read_or_make(settings.keys)
     secret, roots = _secret(settings.webhook_secret), _roots(settings.key_roots)
-    metrics, stopping = Metrics(), asyncio.Event()
+    metrics, stopping, complaints = Metrics(), asyncio.Event(), Complaints(log, monotonic)
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.store)
         stack.push_async_callback(store.close)
         for domain in settings.repin:
             await store.unpin(domain)
         await stack.enter_async_context(_published(store, keys, clock))
-        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock, monotonic, backoff)
+        webhooks = Webhooks(settings.webhooks, secret, store, metrics, clock, monotonic, complaints, backoff)
         await stack.enter_async_context(_running(webhooks.run()))
-        following = Following(store, clock, webhooks.tell, webhooks.tell_of_change)
+        following = Following(store, clock, webhooks.tell, webhooks.tell_of_change, complaints)
         await following.catch_up()
         await stack.enter_async_context(_running(following.run()))
         await stack.enter_async_context(_running(_keep_up(store, settings, keys, clock)))
@@ -112,7 +112,6 @@ async def receiving(
         spoofable, proven = (
             Sources(Limit(settings.source_notices, _MINUTE), Limit(settings.all_notices, _MINUTE)) for _ in range(2)
         )
-        complaints = Complaints(logging.getLogger("overflowd"), monotonic)
         refreshing = Refreshing(believed, fetcher, store, metrics, clock, monotonic)
         stack.push_async_callback(refreshing.close)
         opted_out = keys.ring.signing if settings.opt_out else None

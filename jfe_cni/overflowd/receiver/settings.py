@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from jfe_cni.errors import RequestError
+from jfe_cni.overflowd.receiver.webhook_urls import wrong_with
 from jfe_cni.settings_list import SettingsList, about, flag_of
 
 Network = IPv4Network | IPv6Network
@@ -132,8 +133,8 @@ class ReceiverSettings:
         for name in ("age", "most", "source_notices", "all_notices"):
             if not 0 < getattr(self, name) <= 1_000_000_000:
                 raise RequestError(f"{flag_of(name)} must be above 0", remedy="leave it out for the default")
-        if any(not url.startswith(("https://", "http://")) for url in self.webhooks):
-            raise RequestError("a webhook is an http or https URL", remedy="see --webhooks")
+        for wrong in filter(None, map(wrong_with, self.webhooks)):
+            raise RequestError(f"a webhook's URL can't be asked: {wrong}", remedy="write it as https://HOST/PATH")
 
     @property
     def own_networks(self) -> tuple[Network, ...]:

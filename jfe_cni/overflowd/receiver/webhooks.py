@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,15 +20,15 @@ import aiohttp
 
 from jfe_cni.errors import JfeError
 from jfe_cni.overflowd.datagrams import Microseconds
-from jfe_cni.overflowd.receiver.aggregation import MOST_FLOODS, QUIET, Flood, expendable
+from jfe_cni.overflowd.receiver.aggregation import MOST_FLOODS, Flood, expendable
+from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.domains import registrable
+from jfe_cni.overflowd.receiver.going_on import GoingOn
 from jfe_cni.overflowd.receiver.kept import Announcement, Change
 from jfe_cni.overflowd.receiver.limits import Buckets, Limit
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.store import Store
 from jfe_cni.overflowd.receiver.views import change_view, flood_view
-
-log = logging.getLogger("overflowd")
 
 SIGNATURE = "Overflowd-Signature"
 MOST_WAITING = MOST_FLOODS
@@ -54,8 +53,6 @@ LATEST: Microseconds = 86_400 * 1_000_000
 
 # Seconds between two looks for what there is room for now, or another replica has not told.
 _LOOK = 5.0
-# How often the store is told that a flood goes on: well within the time after which it would be another.
-_GOING_ON: Microseconds = QUIET // 3
 
 
 class Told(StrEnum):
@@ -126,20 +123,19 @@ class Webhooks:
         metrics: Metrics,
         clock: Callable[[], Microseconds],
         running: Callable[[], Microseconds],
+        complaints: Complaints,
         backoff: Sequence[float] = BACKOFF,
     ) -> None:
-        self._hooks = [_Hook(url, secret, store, metrics, clock, running, backoff) for url in dict.fromkeys(urls)]
-        self._store = store
         self._clock = clock
-        # With when its last notice was, as the store has it.
-        self._going_on: dict[str, tuple[Flood, Microseconds]] = {}
+        self._going_on = GoingOn(store)
+        self._hooks = [
+            _Hook(url, secret, store, metrics, clock, running, complaints, backoff, self._going_on)
+            for url in dict.fromkeys(urls)
+        ]
 
     def tell(self, flood: Flood) -> None:
         """Unless another replica does, or did before this one was started."""
-        if self._hooks:
-            subject = _OfFlood(flood)
-            self._going_on[subject.announcement.name] = flood, 0
-            self._put(subject)
+        self._put(_OfFlood(flood))
 
     def tell_of_change(self, change: Change) -> None:
         self._put(_OfChange(change))
@@ -153,23 +149,11 @@ class Webhooks:
             while self._hooks:
                 await asyncio.sleep(_LOOK)
                 with contextlib.suppress(JfeError):
-                    await self._go_on()
+                    await self._going_on.write(self._clock())
 
     def _put(self, subject: _Subject) -> None:
         for hook in self._hooks:
             hook.put(subject)
-
-    async def _go_on(self) -> None:
-        now, going = self._clock(), {}
-        for name, (flood, written) in list(self._going_on.items()):
-            if flood.last > written + _GOING_ON:
-                going[name] = _OfFlood(flood).announcement
-            elif now > flood.last + QUIET:
-                del self._going_on[name]
-        if going:
-            await self._store.go_on(list(going.values()))
-            for name, one in going.items():
-                self._going_on[name] = self._going_on[name][0], one.last
 
 
 class _Hook:
@@ -183,7 +167,9 @@ class _Hook:
         metrics: Metrics,
         clock: Callable[[], Microseconds],
         running: Callable[[], Microseconds],
+        complaints: Complaints,
         backoff: Sequence[float],
+        going_on: GoingOn,
     ) -> None:
         self._url = url
         self._name = hashlib.sha256(url.encode()).hexdigest()
@@ -192,7 +178,9 @@ class _Hook:
         self._metrics = metrics
         self._clock = clock
         self._running = running
+        self._complaints = complaints
         self._backoff = backoff
+        self._going_on = going_on
         self._waiting: dict[str, _Subject] = {}
         # Of those, whom there was no room for once.
         self._too_many: set[str] = set()
@@ -216,7 +204,7 @@ class _Hook:
             try:
                 await self._look(session)
             except JfeError as error:
-                log.warning("nobody is told of what is new: %s", error)
+                self._complaints.complain(f"nobody is told of what is new: {error}")
 
     async def _look(self, session: aiohttp.ClientSession) -> None:
         """Tells of all that may be told now. Raises StoreError."""
@@ -224,6 +212,7 @@ class _Hook:
         while True:
             since = {name: each.announcement.since for name, each in self._waiting.items()}
             for name in await self._store.told(self._name, since) if since else ():
+                self._told(self._waiting.get(name))
                 self._drop(name)
             for name in [name for name, each in self._waiting.items() if self._is_late(each)]:
                 self._drop(name, Told.GIVEN_UP)
@@ -258,6 +247,7 @@ class _Hook:
         try:
             if not await self._store.claim(self._name, subject.announcement, now, until):
                 return False
+            self._told(subject)
             self._of_one.take(payer, self._running())
             self._in_all.take(None, self._running())
             done = await self._post(session, self._url, json.dumps(subject.document).encode())
@@ -269,6 +259,10 @@ class _Hook:
         self._metrics.webhook(Told.TOLD if done else Told.GIVEN_UP)
         await self._store.settle(self._name, name, until)
         return True
+
+    def _told(self, subject: _Subject | None) -> None:
+        if isinstance(subject, _OfFlood):
+            self._going_on.told(subject.announcement, subject.flood)
 
     def _drop(self, name: str, why: Told | None = None) -> None:
         self._waiting.pop(name, None)
@@ -287,9 +281,10 @@ class _Hook:
                     if answer.status < 300:
                         return True
                     why = f"status {answer.status}"
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # ValueError: of a host that no resolver can be asked for (`encodings.idna`).
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 why = type(error).__name__
-            log.warning("a webhook has failed: %s", why)
+            self._complaints.complain(f"a webhook has failed: {why}")
             if wait is not None:
                 self._metrics.webhook(Told.TRIED_AGAIN)
                 await asyncio.sleep(wait)
