@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jfe_cni.errors import AgentError
-from jfe_cni.overflowd.receiver.settings import ReceiverSettings
+from jfe_cni.overflowd.receiver.settings import SETTINGS, ReceiverSettings
 
 # Seconds between two looks into a store, and before a receiver that has gone is asked again.
 _PAUSE = 1.0
@@ -22,12 +23,19 @@ _STORE = ReceiverSettings.store
 
 @click.command()
 @click.option("--url", help="The receiver's page, as `overflowd receive` prints it.")
-@click.option("--store", help=f"Its store instead. [default: {_STORE}]")
+@click.option(
+    "--store",
+    envvar=SETTINGS.environment_name("store"),
+    show_envvar=True,
+    help=f"Its store instead. [default: {_STORE}]",
+)
 @click.option("--lines", type=click.IntRange(0, 1_000), default=10, show_default=True, help="Of those that are there.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Wait for more.")
-def tail(url: str | None, store: str | None, lines: int, follow: bool) -> None:
+@click.pass_context
+def tail(context: click.Context, url: str | None, store: str | None, lines: int, follow: bool) -> None:
     """Print the notices that a receiver took, and those that it takes."""
-    if url and store:
+    # The environment may be that of the receiver itself.
+    if url and store and context.get_parameter_source("store") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--url and --store are two ways to the same")
     asyncio.run(
         _tail(_of_receiver(url.rstrip("/"), lines, follow) if url else _of_store(store or _STORE, lines, follow))
