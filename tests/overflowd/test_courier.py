@@ -81,22 +81,6 @@ async def test_both_ends_are_told_and_each_is_verified_by_the_reporters_key(stat
         assert octets == sum(len(raw) + 28 + 20 * (len(raw) > 548) for raw in receiver.got)
 
 
-async def test_a_dry_run_is_the_default_and_sends_nothing(state_url: str, tmp_path: Path) -> None:
-    async with udp_receiver(taking, "0.0.0.0") as receiver, server(answering(200)) as web_server:
-        ports = {"udp_port": receiver.port, "http_port": web_server.port, "https_port": web_server.port}
-        wanted = settings(state_url, tmp_path, ways=("udp", "https", "http"), **ports)
-        dry = dataclasses.replace(wanted, send=type(wanted)().send)
-        async with delivering(dry) as (delivery, _):
-            await delivery.outbox.put(to("127.0.0.1"))
-            assert await ended(state_url, 2) == {OWN: 1, (State.WITHHELD, "dry-run", None): 1}
-        assert (receiver.got, web_server.got) == ([], [])
-        # The same, not dry, gets there: it was not for want of a way.
-        async with delivering(wanted) as (delivery, _):
-            await delivery.outbox.put(to("127.0.0.1"))
-            await ended(state_url, 4)
-        assert len(set(receiver.got)) == 1
-
-
 @pytest.mark.parametrize("ways", [("udp", "http"), DeliverySettings().ways])
 async def test_where_udp_is_not_listened_to_http_is_tried_and_is_sealed_to(
     ways: tuple[str, ...], state_url: str, tmp_path: Path

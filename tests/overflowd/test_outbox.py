@@ -90,10 +90,10 @@ async def test_what_was_claimed_is_nobody_elses_and_ends_as_it_is_said_to(state_
         first, second = await one.outbox.claim(10)
         assert await one.outbox.claim(10) == []
         await one.outbox.end(first, TAKEN)
-        await one.outbox.end(second, Outcome(State.WITHHELD, Spared.DRY_RUN))
-        assert await one.rows() == [(State.SENT, None), (State.WITHHELD, Spared.DRY_RUN)]
+        await one.outbox.end(second, Outcome(State.WITHHELD, Spared.ADDRESS_BUDGET))
+        assert await one.rows() == [(State.SENT, None), (State.WITHHELD, Spared.ADDRESS_BUDGET)]
         assert one.counted(State.SENT, way=Way.UDP) == 1
-        assert one.counted(State.WITHHELD, Spared.DRY_RUN) == 1
+        assert one.counted(State.WITHHELD, Spared.ADDRESS_BUDGET) == 1
 
 
 async def test_what_is_given_back_waits_again(state_url: str) -> None:

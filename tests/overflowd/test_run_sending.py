@@ -110,6 +110,30 @@ async def test_both_ends_are_told_by_notices_that_the_published_key_has_signed(t
     assert (status, last["event"], last["notices"]) == (0, "stopped", 20)
 
 
+async def test_a_dry_run_is_the_default_says_what_would_be_sent_and_sends_nothing(tmp_path: Path) -> None:
+    others = {"told": "127.9.0.2/32", "own": "127.9.0.1/32"}
+    small = v5_record("127.9.0.9", DESTINATION, packets=1_000, octets=4_000)
+    async with both_ends(taking) as (source, destination):
+        started = running(*words(tmp_path, source.port, **others)[1:])
+        dry = await asyncio.to_thread(started.__enter__)
+        try:
+            await asyncio.to_thread(send, dry.ports[0], [v5(SURE, small)])
+            printed = await asyncio.to_thread(dry.notices, 2)
+        finally:
+            await asyncio.to_thread(started.__exit__, None, None, None)
+        assert {each["flow"]["source"]: each["would"] for each in printed} == {
+            SOURCE: {"source": "withheld: own", "destination": "send"},
+            "127.9.0.9": {"source": "withheld: loopback", "destination": "withheld: larger-than-its-flow"},
+        }
+        assert (source.got, destination.got, list(tmp_path.iterdir())) == ([], [], [])
+        # The same, not dry, gets there: it was not for want of a way.
+        async with collector(tmp_path, source.port, **others) as running_one:
+            await asyncio.to_thread(send, running_one.ports[0], [v5(SURE, small)])
+            await until(tmp_path, 1, "sent")
+            await until(tmp_path, 3, "withheld")
+        assert (len(source.got), len(set(destination.got))) == (0, 1)
+
+
 async def test_a_rotated_key_signs_when_it_is_told_to_be_used(tmp_path: Path) -> None:
     async with both_ends(taking) as (source, _), collector(tmp_path, source.port) as running_one:
         port = running_one.ports[0]

@@ -1,4 +1,4 @@
-"""The outbox of a dry run: a line of JSON each."""
+"""The outbox of a dry run: a line each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jfe_cni.overflowd.cli.output import write
 from jfe_cni.overflowd.collector.service import CutShort
@@ -14,11 +14,13 @@ from jfe_cni.overflowd.notices.notice import Notice, encode
 
 
 class Printed:
-    """`number`: of the file that is written to. By a thread that nobody waits for in the end: write(2) to a pipe whose
-    reader has stalled does not return, and nothing ends it but the process."""
+    """`number`: of the file that is written to. `line`: what is written of a notice, of JSON. By a thread that nobody
+    waits for in the end: write(2) to a pipe whose reader has stalled does not return, and nothing ends it but the
+    process."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, line: Callable[[Notice], bytes] = encode) -> None:
         self._number = number
+        self._line = line
         self._cut_short = False
 
     async def put(self, notices: Sequence[Notice]) -> None:
@@ -55,7 +57,7 @@ class Printed:
     def _print(self, left: deque[Notice]) -> None:
         """Takes out what is printed."""
         while left and not self._cut_short:
-            line = memoryview(encode(left[0]) + b"\n")
+            line = memoryview(self._line(left[0]) + b"\n")
             while line:
                 line = line[write(self._number, line) :]
             left.popleft()

@@ -19,6 +19,7 @@ from jfe_cni.overflowd.collector import health
 from jfe_cni.overflowd.collector.delivering import Delivering, delivering
 from jfe_cni.overflowd.collector.listening import listen_address
 from jfe_cni.overflowd.collector.service import Collector, opened
+from jfe_cni.overflowd.delivery.foreseen import Foreseen
 from jfe_cni.overflowd.settings import SETTINGS, Settings
 from jfe_cni.settings_flags import options_of, settings_given
 from jfe_cni.structured_log import configure, fields
@@ -31,8 +32,9 @@ LOGGER = "jfe_cni.overflowd"
 def run(**flags: Any) -> None:
     """Collect NetFlow, IPFIX and sFlow, and tell both ends of about one packet in a million, until SIGTERM.
 
-    Without --send nothing is sent: each notice is printed, a line of JSON, unsigned. With it, notices are kept in the
-    state until they are sent or accounted for, over restarts. SIGHUP takes a rotated key into use.
+    Without --send nothing is sent: each notice is printed, a line of JSON, unsigned, with what would become of its copy
+    to each end, as far as the settings tell. With it, notices are kept in the state until they are sent or accounted
+    for, over restarts. SIGHUP takes a rotated key into use.
     """
     with unfit_settings():
         asyncio.run(_run(settings_given(SETTINGS, flags)))
@@ -62,7 +64,7 @@ async def _outbox(
     """Where delivery ends by itself, all ends."""
     if not settings.send:
         # -1, none, where whoever started this has closed it: then the first notice is refused.
-        yield Printed(-1 if sys.stdout is None else sys.stdout.fileno())
+        yield Printed(-1 if sys.stdout is None else sys.stdout.fileno(), Foreseen(settings).line)
         return
     async with delivering(settings, settings.key_file, stop, rotated) as made:
         yield made

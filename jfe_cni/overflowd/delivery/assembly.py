@@ -75,7 +75,6 @@ async def open_delivery(
                 settings.delivery_policy(),
                 ring,
                 counts,
-                send=settings.send,
                 concurrency=settings.concurrency,
                 stop_seconds=settings.delivery_timeout,
                 patience=patience,

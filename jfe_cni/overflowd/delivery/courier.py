@@ -17,7 +17,7 @@ from jfe_cni.overflowd.delivery.decisions import Tried, Try, is_confirmed, is_un
 from jfe_cni.overflowd.delivery.destinations import Policy
 from jfe_cni.overflowd.delivery.optouts import LeavingAlone
 from jfe_cni.overflowd.delivery.outbox import LEASE, Claimed, Outbox
-from jfe_cni.overflowd.delivery.outcomes import Broken, Outcome, Spared, State, Told, Way
+from jfe_cni.overflowd.delivery.outcomes import Broken, Outcome, State, Told, Way
 from jfe_cni.overflowd.delivery.ways import Ways, identity
 from jfe_cni.overflowd.notices.keys import KeyRing
 from jfe_cni.overflowd.notices.notice import Notice, decode
@@ -47,9 +47,9 @@ _INTERRUPTED = Outcome(State.UNKNOWN, Broken.INTERRUPTED)
 
 
 class Courier:
-    """`send`: False, nothing is sent, and all that would be is accounted for as a dry run. `concurrency`: copies at
-    once. `stop_seconds`: how long those that are under way may take when it ends; `LAST_WRITES_SECONDS` later it has
-    ended, whatever the database does. `patience`: seconds after each try to write down what has become of a copy."""
+    """`concurrency`: copies at once. `stop_seconds`: how long those that are under way may take when it ends;
+    `LAST_WRITES_SECONDS` later it has ended, whatever the database does. `patience`: seconds after each try to write
+    down what has become of a copy."""
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class Courier:
         ring: KeyRing,
         counts: Counts,
         *,
-        send: bool,
         concurrency: int,
         stop_seconds: float,
         patience: Sequence[float] = PATIENCE,
@@ -72,7 +71,6 @@ class Courier:
         self._ways = ways
         self._policy = policy
         self._key = ring.signing
-        self._send = send
         self._concurrency = concurrency
         self._stop_seconds = stop_seconds
         self._patience = patience
@@ -205,8 +203,6 @@ class Courier:
         step = next_step(notice, ways, (), cost, cause)
         if isinstance(step, Outcome):
             return step
-        if not self._send:
-            return Outcome(State.WITHHELD, Spared.DRY_RUN)
         if (spared := await self._budgets.admit(identity(notice), address)) is not None:
             return Outcome(State.WITHHELD, spared)
         while isinstance(step, Try):

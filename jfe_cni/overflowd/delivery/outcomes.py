@@ -36,7 +36,6 @@ class Way(StrEnum):
 class Spared(StrEnum):
     """Why a notice is not sent, whoever it is for."""
 
-    DRY_RUN = "dry-run"
     TOO_OLD = "too-old"
     LARGER_THAN_ITS_FLOW = "larger-than-its-flow"
     ADDRESS_BUDGET = "address-budget"

@@ -17,7 +17,8 @@ from jfe_cni.settings_list import about, flag_of
 @dataclass(frozen=True)
 class DeliverySettings:
     send: bool = field(
-        default=False, metadata=about("Send notices", reason="false: each is accounted for as a dry run")
+        default=False,
+        metadata=about("Send notices", reason="false: each is printed, with what would become of it"),
     )
     state: str = field(
         default="sqlite:////var/lib/overflowd/state.db",

@@ -6,8 +6,15 @@ more than `SYNS`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.delivery.outcomes import Way
+from jfe_cni.overflowd.notices.sealing import largest_sealed
+
+Sealing = Literal["never", "http", "always"]
+"""Where a receiver's key is looked for: nowhere; where a notice goes by HTTP or HTTPS; before UDP as well."""
 
 UDP_TRIES = 2
 """A notice that may have been lost is sent once more (RFC 8085, section 3.1.1: a second apart, then twice as long)."""
@@ -61,6 +68,22 @@ def most(way: Way, address: Address, signed: int, sealed: int, *, asks_key: bool
         return 0
     requests = [sealed + REQUEST_HEAD, *([REQUEST_HEAD] * KEY_TRIES if asks_key else [])]
     return sum(_connection(each, address, secure=way is Way.HTTPS) for each in requests)
+
+
+def asks_key(way: Way, sealing: Sealing) -> bool:
+    """Whether it is looked for before that way, where it is not known."""
+    if way is Way.UDP:
+        return sealing == "always"
+    return way is not Way.MAIL and sealing != "never"
+
+
+def costs(
+    ways: Sequence[Way], address: Address, size: int, sealing: Sealing, asks: Callable[[Way], bool]
+) -> Mapping[Way, int]:
+    """Octets of each way, at most. `size`: bytes of the signed notice. `asks`: whether the key is looked for."""
+    sealed = size if sealing == "never" else largest_sealed(size)
+    by_udp = sealed if sealing == "always" else size
+    return {way: most(way, address, by_udp, sealed, asks_key=asks(way)) for way in ways}
 
 
 def _connection(data: int, address: Address, *, secure: bool) -> int:

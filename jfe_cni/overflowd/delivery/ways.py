@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, assert_never
+from typing import assert_never
 
 from jfe_cni.overflowd.datagrams import Address
 from jfe_cni.overflowd.delivery.answers import Answer
@@ -12,13 +12,10 @@ from jfe_cni.overflowd.delivery.http import HttpWay
 from jfe_cni.overflowd.delivery.mail import MailWay
 from jfe_cni.overflowd.delivery.outcomes import Told, Way
 from jfe_cni.overflowd.delivery.receiver_keys import ReceiverKeys
-from jfe_cni.overflowd.delivery.sizes import KEY_TRIES, most
+from jfe_cni.overflowd.delivery.sizes import KEY_TRIES, Sealing, asks_key, costs, most
 from jfe_cni.overflowd.delivery.udp import UdpWay
 from jfe_cni.overflowd.notices.notice import Notice
-from jfe_cni.overflowd.notices.sealing import largest_sealed, seal
-
-Sealing = Literal["never", "http", "always"]
-"""Where a receiver's key is looked for: nowhere; where a notice goes by HTTP or HTTPS; before UDP as well."""
+from jfe_cni.overflowd.notices.sealing import seal
 
 
 class Ways:
@@ -44,18 +41,9 @@ class Ways:
 
     def cost(self, address: Address, signed: bytes) -> Mapping[Way, int]:
         """Octets of each way, at most."""
-        size = len(signed)
-        sealed = size if self._sealing == "never" else largest_sealed(size)
-        return {
-            way: most(
-                way,
-                address,
-                sealed if self._sealing == "always" else size,
-                sealed,
-                asks_key=self._asks_key(way, address) and not self._keys.is_known(address),
-            )
-            for way in self.order
-        }
+        known = self._keys.is_known(address)
+        asks = {way: self._asks_key(way, address) and not known for way in self.order}
+        return costs(self.order, address, len(signed), self._sealing, asks.__getitem__)
 
     async def tell(self, way: Way, address: Address, notice: Notice, signed: bytes) -> Answer:
         """Raises JfeError: the budgets can't be asked; nothing was sent."""
@@ -79,9 +67,7 @@ class Ways:
                 assert_never(other)
 
     def _asks_key(self, way: Way, address: Address) -> bool:
-        if way is Way.UDP:
-            return self._sealing == "always" and not self._keys.is_silent(address)
-        return way is not Way.MAIL and self._sealing != "never"
+        return asks_key(way, self._sealing) and not (way is Way.UDP and self._keys.is_silent(address))
 
     async def _payload(self, by: Way, address: Address, notice: Notice, signed: bytes) -> bytes | Told:
         """Sealed, where there is a key. `by`: which way it is asked for. `Told`: it has not answered."""
