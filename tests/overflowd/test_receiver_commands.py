@@ -148,9 +148,9 @@ async def test_what_was_taken_and_what_comes_is_tailed_from_the_page_and_from_th
             assert (len(lines.splitlines()), complaints, whole.returncode) == (5, b"", 0)
         # As the receiver itself has it, whose page may be asked for all the same.
         ways: list[tuple[str, list[str]]] = [(settings.store, []), ("sqlite:////none.db", ["--url", receiver.page])]
-        for store, where in ways:
+        for store, url in ways:
             given = {**environment, "OVERFLOWD_RECEIVE_STORE": store}
-            async with process(*OVERFLOWD, "tail", "--no-follow", *where, environment=given) as whole:
+            async with process(*OVERFLOWD, "tail", "--no-follow", *url, environment=given) as whole:
                 lines, complaints = await whole.communicate()
                 assert (len(lines.splitlines()), complaints, whole.returncode) == (5, b"", 0)
 

@@ -4,51 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import sys
+from typing import Any
 
 from jfe_cni.errors import HostError, JfeError
-from jfe_cni.overflowd.datagrams import address_of
 from jfe_cni.overflowd.notices import messages
 from jfe_cni.overflowd.notices.messages import LARGEST_MESSAGE
 from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.intake import Origin
+from jfe_cni.overflowd.receiver.limits import of_host
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.reception import MOST_WAITING, Reception
 
 # Of one call, so that others have their turn.
 _TOGETHER = 64
-_PKTINFO = 20  # struct in6_pktinfo (ipv6(7)): address, interface
+# struct in6_pktinfo (ipv6(7)): address, interface; in_pktinfo (ip(7)), shorter: interface, the local address that it
+# came to, the one in its header.
+_PKTINFO = 20
+_IP_PKTINFO = 8  # linux/in.h
 _BUFFER = 4 * 1024 * 1024
 _SO_RXQ_OVFL = 40  # asm-generic/socket.h
 _CONTROL = socket.CMSG_SPACE(_PKTINFO) + socket.CMSG_SPACE(4)
 
 
 class UdpIntake:
-    """Both kinds of addresses on one port. `port`: 0 for any that is free, and then which it is."""
+    """`address`: of either kind; `::`, all of both, or of IPv4 alone where the kernel has no IPv6. `port`: 0 for any
+    that is free, and then which it is."""
 
     def __init__(self, address: str, port: int, reception: Reception, metrics: Metrics, complaints: Complaints) -> None:
-        """Raises HostError: the port is taken, or may not be."""
+        """Raises HostError: the port is taken, or may not be; there is no IPv6."""
         self._reception = reception
         self._metrics = metrics
         self._complaints = complaints
         self._dropped = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            self._socket = _socket_for(address)
+        except OSError as error:
+            raise _unopened(address, port, error, "name an IPv4 address, or have IPv6") from error
+        try:
             # A host of several addresses would answer from another than was asked, and nobody would take it.
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            if self._socket.family is socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+                address = "0.0.0.0" if address == "::" else address
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            self._socket.bind((_mapped(address), port))
+            self._socket.bind((address, port))
         except OSError as error:
             self._socket.close()
-            raise HostError(
-                f"UDP port {port} of {address} can't be opened: {os.strerror(error.errno or 0)}",
-                "see who has it (ss -lunp)",
-            ) from error
+            raise _unopened(address, port, error, "see who has it (ss -lunp)") from error
         self.port: int = self._socket.getsockname()[1]
 
     def start(self) -> None:
@@ -71,7 +81,7 @@ class UdpIntake:
                 # What an answer of ours met (ip(7)): of no concern for what comes next.
                 continue
             self._count_drops(control)
-            address, port = address_of(socket.inet_pton(socket.AF_INET6, name[0].partition("%")[0])), name[1]
+            address, port = of_host(name[0]), name[1]
             origin = Origin(address, port)
             # To port 0 nothing can be sent (RFC 768: no reply is wanted).
             if port == 0 or not self._reception.admits(origin):
@@ -93,7 +103,7 @@ class UdpIntake:
                 self._dropped = dropped
 
     async def _serve(
-        self, raw: bytes, origin: Origin, name: tuple[str, int, int, int], control: list[tuple[int, int, bytes]]
+        self, raw: bytes, origin: Origin, name: tuple[Any, ...], control: list[tuple[int, int, bytes]]
     ) -> None:
         try:
             answered = await self._reception.take(raw, origin)
@@ -107,11 +117,28 @@ class UdpIntake:
                 self._socket.sendmsg([messages.encode(answered.message)], _from(control), 0, name)
 
 
-def _mapped(address: str) -> str:
-    return address if ":" in address else "::" if address == "0.0.0.0" else f"::ffff:{address}"
+def _socket_for(address: str) -> socket.socket:
+    """Of the kind that the address is. Raises OSError."""
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    if ":" not in address:
+        return socket.socket(socket.AF_INET, kind)
+    try:
+        return socket.socket(socket.AF_INET6, kind)
+    except OSError as error:
+        if address != "::" or error.errno != errno.EAFNOSUPPORT:
+            raise
+        return socket.socket(socket.AF_INET, kind)
+
+
+def _unopened(address: str, port: int, error: OSError, remedy: str) -> HostError:
+    return HostError(f"UDP port {port} of {address} can't be opened: {os.strerror(error.errno or 0)}", remedy)
 
 
 def _from(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
     """The address that it came to, and no interface: routes know better which way back."""
-    kind = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
-    return [(*kind, data[:16] + bytes(4)) for level, type_, data in control if (level, type_) == kind]
+    for level, kind, data in control:
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            return [(level, kind, data[:16] + bytes(4))]
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            return [(level, kind, bytes(4) + data[4:8] + bytes(4))]
+    return []
