@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections import Counter
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tests.overflowd import attack
 from tests.overflowd.browser import browser
 from tests.overflowd.receiving import DEADLINE, Authority, Publisher, laboratory, started, until
 from tests.overflowd.test_notices import NOTICE
+from tests.overflowd.web_server import nginx
 
 HOSTILE = (
     "<script>window.hurt=1</script>",
@@ -169,6 +171,69 @@ async def test_a_browser_shows_a_flood_when_it_is_told_of_and_runs_nothing_that_
         assert await shown.evaluate("document.querySelector('svg').getAttribute('aria-label')") == (
             "1 notices in the last 120 minutes, at most 1 in one minute."
         )
+
+
+async def test_whoever_reads_it_stays_there_while_more_comes(receiver: Receiver, publisher: Publisher) -> None:
+    async def comes(number: int) -> None:
+        flow = replace(NOTICE.flow, destination=ip_address(f"203.0.113.{number}"))
+        await tell(receiver, publisher.signed(flow=flow, classified=Class.REPORTED))
+
+    async with browser() as shown:
+        await shown.size(400, 300)
+        await shown.open(receiver.page)
+
+        async def has(rows: int) -> None:
+            await until(lambda: shown.evaluate(f"document.querySelectorAll('tbody tr').length === {rows}"))
+
+        async def says(words: str) -> None:
+            await until(lambda: shown.evaluate(f"document.getElementById('live').textContent === '{words}'"))
+
+        await says("Live.")
+        await comes(1)
+        await has(1)
+        place = "[scrollY, table.scrollLeft, document.activeElement === table, String(getSelection())]"
+        await shown.evaluate("window.table = document.querySelector('.wide'); table.focus(); table.scrollLeft = 150")
+        await shown.evaluate("window.scrollTo(0, 250)")
+        await comes(2)
+        await has(2)
+        assert await shown.evaluate(place) == [250, 150, True, ""]
+
+        await shown.evaluate("getSelection().selectAllChildren(document.querySelector('tbody th'))")
+        before = await shown.evaluate(place)
+        assert before[3].startswith("203.0.113.")
+        await comes(3)
+        await says("Not renewed while something is selected.")
+        assert await shown.evaluate(place) == before
+        await shown.evaluate("getSelection().removeAllRanges()")
+        await has(3)
+        await says("Live.")
+        # What is over leaves nothing behind: as it would be, had it been asked for now.
+        of = "each.replace(/As of [^<]*/, '')"
+        here = "document.getElementById('content').innerHTML"
+        same = f"fetch('/content').then(got => got.text()).then(each => {of} === (each => {of})({here}))"
+        assert await shown.evaluate(same)
+        assert shown.said == []
+
+
+async def test_the_page_is_live_again_after_its_web_server_had_nobody_to_ask(
+    tmp_path: Path, trusted: Authority, publisher: Publisher
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        behind = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = laboratory(tmp_path, trusted, publisher, page=behind)
+    location = f"location / {{ proxy_pass http://{behind}; proxy_buffering off; }}"
+    async with nginx(tmp_path, location) as port, browser() as shown:
+        live = "document.getElementById('live').textContent === 'Live.'"
+        async with started(settings):
+            await shown.open(f"http://127.0.0.1:{port}/")
+            await until(lambda: shown.evaluate(live))
+        # It was answered 502, which is the end of what asks again by itself.
+        await until(lambda: shown.evaluate("events.readyState === EventSource.CLOSED"))
+        assert any("502" in each for each in shown.said)
+        async with started(settings) as receiver:
+            await until(lambda: shown.evaluate(live))
+            await tell(receiver, publisher.signed())
+            await until(lambda: shown.evaluate("document.querySelectorAll('tbody tr').length === 1"))
 
 
 async def test_without_javascript_it_is_a_table(receiver: Receiver, publisher: Publisher) -> None:

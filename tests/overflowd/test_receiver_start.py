@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import re
-import socket
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +11,8 @@ import pytest
 from jfe_cni.errors import RequestError
 from jfe_cni.overflowd.receiver.settings import ReceiverSettings
 from jfe_cni.overflowd.receiver.store import open_store
-from tests.overflowd.receiving import Authority, Publisher, client, laboratory, post, started, until
+from tests.overflowd.receiving import Authority, Publisher, client, laboratory, post, started
+from tests.overflowd.web_server import nginx, of_docs
 
 
 async def test_a_proxy_that_is_not_listed_is_told_of_once(
@@ -87,48 +83,18 @@ async def test_behind_the_web_server_of_the_docs_each_network_has_its_own_share(
     tmp_path: Path, trusted: Authority, publisher: Publisher
 ) -> None:
     proxied = laboratory(tmp_path, trusted, publisher, source_notices=1, proxies=("127.0.0.1",))
-    async with started(proxied) as receiver, _nginx(tmp_path, receiver.http) as url:
+    said = of_docs()
+    assert f"http://{ReceiverSettings.http};" in said
+    async with (
+        started(proxied) as receiver,
+        nginx(tmp_path, said.replace(f"http://{ReceiverSettings.http}", receiver.http)) as port,
+    ):
 
         async def status(address: str, **headers: str) -> int:
             transport = httpx.AsyncHTTPTransport(local_address=address)
-            return (await post(url, publisher.signed(), transport=transport, headers=headers)).status_code
+            return (
+                await post(f"http://127.0.0.1:{port}", publisher.signed(), transport=transport, headers=headers)
+            ).status_code
 
         assert [await status("127.0.1.1"), await status("127.0.2.1"), await status("127.0.1.2")] == [200, 200, 429]
         assert await status("127.0.1.3", **{"x-forwarded-for": "198.51.100.9"}) == 429, "whatever it says itself"
-
-
-@contextlib.asynccontextmanager
-async def _nginx(folder: Path, receiver: str) -> AsyncIterator[str]:
-    """Configured as the docs say."""
-    document = (Path(__file__).parents[2] / "docs/overflowd-receiver.md").read_text()
-    said = re.search(r"```nginx\n(.*?)```", document, re.DOTALL)
-    assert said is not None
-    assert f"http://{ReceiverSettings.http};" in said[1]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    location = said[1].replace(f"http://{ReceiverSettings.http}", receiver)
-    configuration = folder / "nginx.conf"
-    places = " ".join(f"{each}_temp_path {folder}/{each};" for each in ("proxy", "fastcgi", "uwsgi", "scgi"))
-    configuration.write_text(
-        f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;\n"
-        f"events {{}} http {{ access_log off; client_body_temp_path {folder}/bodies; {places}\n"
-        f"server {{ listen 127.0.0.1:{port};\n{location} }} }}\n"
-    )
-    command = ("nginx", "-c", str(configuration), "-e", str(folder / "nginx-error.log"))
-    process = await asyncio.create_subprocess_exec(*command)
-    try:
-        await until(lambda: _answers(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def _answers(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True

@@ -59,7 +59,8 @@ def page(shown: Shown) -> str:
 
 
 def content(shown: Shown) -> Markup:
-    """What the script asks for anew."""
+    """What the script asks for anew, and lays over what is there: each part has its place, with something in it or
+    not."""
     # By how many tell of it first: the size is what one of them alone says, and easily invented.
     worst = sorted(
         shown.floods, key=lambda each: (_is_over(each, shown.now), -len(each.networks), -each.whole.estimate)
@@ -83,7 +84,7 @@ def _anything(anything: bool) -> list[Markup]:
 
 def _changes(changes: Sequence[Change]) -> Markup:
     if not changes:
-        return together()
+        return element("section", hidden="")
     items = [
         element(
             "li",
