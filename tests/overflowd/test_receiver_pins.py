@@ -97,10 +97,15 @@ def test_what_is_no_set_of_our_keys_has_none() -> None:
         json.dumps({"keys": [{**other, "use": "sig"}]}).encode(),
         json.dumps({"keys": [{**key, "use": "enc"}]}).encode(),
         json.dumps({"keys": [{**key, "x": "!!"}]}).encode(),
-        json.dumps({"keys": [key] * (MOST_KEYS + 1)}).encode(),
     ):
         assert read_published(raw) == {}
-    assert read_published(json.dumps({"keys": [key] * MOST_KEYS}).encode())
+
+
+def test_of_more_keys_than_may_be_the_first_that_are_ones_are_read() -> None:
+    ring = [KeyRing(new_key()).published(0)["keys"][0] for _ in range(MOST_KEYS + 4)]
+    others: list[object] = [sealing.published(sealing.new_key()), 5, {**ring[0], "x": "!!"}]
+    found = read_published(json.dumps({"keys": others + ring}).encode())
+    assert list(found) == [each["kid"] for each in ring[:MOST_KEYS]]
 
 
 def _keys(key: OKPKey) -> Keys:

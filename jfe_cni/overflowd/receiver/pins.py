@@ -21,20 +21,21 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from jfe_cni.overflowd.datagrams import Microseconds
-from jfe_cni.overflowd.notices.keys import PUBLISHED
+from jfe_cni.overflowd.notices.keys import MOST_PUBLISHED, PUBLISHED
 from jfe_cni.overflowd.receiver.domains import registrable
 
 MOST_REPORTERS = 1_024
 MOST_OF_ONE = 16
 """Reporters that are names below one domain that was registered."""
 
-MOST_KEYS = 8
+MOST_KEYS = MOST_PUBLISHED
 """Of one domain: one that signs and some former ones."""
 
 _LONGEST_DOMAIN = 253  # RFC 1035, section 2.3.4
@@ -119,18 +120,27 @@ def _is_domain(host: str) -> bool:
 
 
 def read_published(raw: bytes) -> Keys:
-    """The keys of a JWK set that sign notices: none, where there are none, or too many, or it is none. Of bytes that
-    anybody may have published."""
+    """The keys of a JWK set that sign notices, the first `MOST_KEYS` of them; none, where it is no such set. Of bytes
+    that anybody may have published: what is no key of ours, or none at all, is left out."""
     try:
         found = json.loads(raw)["keys"]
-        if not isinstance(found, list) or len(found) > MOST_KEYS:
-            return {}
-        keys = [OKPKey.import_key(each) for each in found if _signs(each)]
-        # What a key is called there is nothing to go by.
-        return {key.thumbprint(): OKPKey.import_key(key.as_dict(private=False)) for key in keys}
-    except (ValueError, KeyError, TypeError, RecursionError, JoseError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
+    usable: dict[str, OKPKey] = {}
+    for each in found if isinstance(found, list) else ():
+        if len(usable) < MOST_KEYS and (key := _read(each)) is not None:
+            # What a key is called there is nothing to go by.
+            usable[key.thumbprint()] = key
+    return usable
 
 
-def _signs(key: object) -> bool:
+def _read(key: object) -> OKPKey | None:
+    """The public one."""
+    try:
+        return OKPKey.import_key(OKPKey.import_key(key).as_dict(private=False)) if _signs(key) else None
+    except (ValueError, KeyError, TypeError, JoseError):
+        return None
+
+
+def _signs(key: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(key, dict) and (key.get("kty"), key.get("crv"), key.get("use")) == ("OKP", "Ed25519", "sig")
