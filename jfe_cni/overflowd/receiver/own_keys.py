@@ -1,13 +1,16 @@
 """The receiver's own keys: one that signs what it asks of reporters, one that notices to it are sealed to.
-Kept and guarded as a reporter's are (`notices/keys.py`), the second in a file beside the first."""
+Kept and guarded as a reporter's are (`notices/keys.py`), the second in a file beside the first.
+
+Both programs of a domain publish at one place: the first file is the reporter's as well, where the domain has one."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from jfe_cni import private_file
 from jfe_cni.errors import IdentityError
 from jfe_cni.overflowd.notices import keys, sealing
 from jfe_cni.overflowd.notices.keys import KeyRing
+from jfe_cni.overflowd.receiver.complaints import Complaints
 
 _LARGEST_FILE = 4_096
 
@@ -36,6 +40,32 @@ class OwnKeys:
         """The JWK set. `now`: seconds since the epoch."""
         document = self.ring.published(now)
         return {**document, "keys": [*document["keys"], sealing.published(self.sealing)]}
+
+
+class Published:
+    """As they are in their file now, which `overflowd keys rotate` changes meanwhile; where it can't be read, as they
+    were. For one event loop."""
+
+    def __init__(self, path: Path, keys: OwnKeys, complaints: Complaints) -> None:
+        self._path = path
+        self._keys = keys
+        self._complaints = complaints
+        self._read_at: tuple[int, int] | None = None
+
+    async def __call__(self, now: int) -> dict[str, Any]:
+        """The JWK set. `now`: seconds since the epoch."""
+        try:
+            status = self._path.stat()
+            stamp = (status.st_ino, status.st_ctime_ns)
+            if stamp != self._read_at:
+                # Not `read_or_make`: a file that is away for a moment is not replaced by keys that nobody knows.
+                ring = await asyncio.to_thread(keys._read, self._path)
+                self._keys, self._read_at = replace(self._keys, ring=ring), stamp
+        except OSError as error:
+            self._complaints.complain(f"the former keys are published: {self._path}: {error.strerror}")
+        except IdentityError as error:
+            self._complaints.complain(f"the former keys are published: {error}")
+        return self._keys.published(now)
 
 
 def read_or_make(path: Path) -> OwnKeys:

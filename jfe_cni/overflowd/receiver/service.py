@@ -31,7 +31,7 @@ from jfe_cni.overflowd.receiver.intake import Intake, Scope, Taken
 from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher, Resolve, trusted_roots
 from jfe_cni.overflowd.receiver.limits import Limit, Sources
 from jfe_cni.overflowd.receiver.observed import Metrics
-from jfe_cni.overflowd.receiver.own_keys import OwnKeys
+from jfe_cni.overflowd.receiver.own_keys import OwnKeys, Published
 from jfe_cni.overflowd.receiver.reception import Reception
 from jfe_cni.overflowd.receiver.refreshing import Refreshing
 from jfe_cni.overflowd.receiver.retention import TOGETHER
@@ -134,7 +134,7 @@ async def receiving(
             watching = watching_application(store, following, metrics, clock, stopping, complaints, names, anything)
             page = await stack.enter_async_context(serving(watching, settings.page))
         stack.callback(_stop_events, stopping, following)
-        app = intake_application(reception, keys, metrics, complaints)
+        app = intake_application(reception, Published(settings.keys, keys, complaints), metrics, complaints)
         http = https = ""
         if settings.http:
             http = await stack.enter_async_context(

@@ -23,10 +23,11 @@ class ReceiverSettings:
         ),
     )
     keys: Path = field(
-        default=Path("/var/lib/overflowd/receiver-keys.json"),
+        default=Path("/var/lib/overflowd/keys.json"),
         metadata=about(
-            "The receiver's own keys, made where there are none; the same files for all replicas",
-            reason="beside the store",
+            "Its own keys, made where there are none; the same files for all replicas, and the --key-file of "
+            "`overflowd run` on the same domain",
+            reason="that of `overflowd run`: a domain has one place to publish keys at",
         ),
     )
     udp: str = field(

@@ -24,7 +24,7 @@ from jfe_cni.overflowd.receiver.freshness import Stale
 from jfe_cni.overflowd.receiver.intake import NotTaken, Origin, Untaken
 from jfe_cni.overflowd.receiver.limits import of_host
 from jfe_cni.overflowd.receiver.observed import Metrics
-from jfe_cni.overflowd.receiver.own_keys import OwnKeys
+from jfe_cni.overflowd.receiver.own_keys import Published
 from jfe_cni.overflowd.receiver.reception import Reception
 
 _JWK_SET = "application/jwk-set+json"  # RFC 7517, section 8.5.2
@@ -34,7 +34,7 @@ EACH = 32
 """Requests of one network at one time."""
 
 
-def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics, complaints: Complaints) -> ASGIApp:
+def intake_application(reception: Reception, keys: Published, metrics: Metrics, complaints: Complaints) -> ASGIApp:
     """The answer to what is taken is the message that UDP would have: `overflowd1 taken DIGEST`."""
     app = new_application(complaints)
     warned = False
@@ -71,7 +71,7 @@ def intake_application(reception: Reception, keys: OwnKeys, metrics: Metrics, co
 
     @app.get(PUBLISHED)
     async def published() -> Response:
-        return JSONResponse(keys.published(int(time.time())), media_type=_JWK_SET)
+        return JSONResponse(await keys(int(time.time())), media_type=_JWK_SET)
 
     return Boundary(app, LARGEST_MESSAGE, NOSNIFF, each=EACH, admits=admits)
 
