@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jfe_cni.overflowd.selection.odds import DEFAULT, LARGEST, Draw, of_notice, packets_behind, packets_until_even
+from jfe_cni.overflowd.selection.odds import DEFAULT, LARGEST, Draw, of_notice, packets_behind
 
 getcontext().prec = 60
 
@@ -70,7 +70,9 @@ def test_the_first_notice_of_a_flood_comes_after_as_many_packets_as_the_odds_say
     expected = of_notice(sizes, DEFAULT)
     # Once in a thousand times it is further off: 1.95 / √n.
     assert float(np.max(np.abs(observed - expected))) < 1.95 / math.sqrt(len(firsts))
-    assert packets_until_even(DEFAULT) == pytest.approx(693_147, rel=1e-5)
+    even = math.log(0.5) / math.log1p(-DEFAULT)
+    assert even == pytest.approx(693_147, rel=1e-5)
+    assert float(of_notice(np.array([even]), DEFAULT)[0]) == pytest.approx(0.5, rel=1e-12)
 
 
 def test_a_seed_makes_it_the_same_and_none_does_not() -> None:

@@ -4,8 +4,6 @@ notice with 1 − (1 − p)^(n·s): as if each had been drawn by itself.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -31,11 +29,6 @@ def of_notice(packets: Probabilities, odds: Probabilities | float) -> Probabilit
     none that is right."""
     chances: Probabilities = -np.expm1(packets * np.log1p(-np.minimum(odds, LARGEST)))
     return chances
-
-
-def packets_until_even(odds: float) -> float:
-    """How many packets make a notice as likely as not."""
-    return math.log(0.5) / math.log1p(-odds)
 
 
 class Draw:
