@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from jfe_cni.overflowd.decoders.flows import FLOW, NO_DIRECTION, Flows
 from jfe_cni.overflowd.notices.notice import Class, Direction, Reporter, decode, encode
+from jfe_cni.overflowd.selection.duplicates import Observer
 from jfe_cni.overflowd.selection.fan_in import MOST_TOLD, FanIn
 from jfe_cni.overflowd.selection.interfaces import Interface, Interfaces
 from jfe_cni.overflowd.selection.odds import LARGEST, Draw
 from jfe_cni.overflowd.selection.prefixes import Prefixes
+from jfe_cni.overflowd.selection.routes import Route, Routes
 from jfe_cni.overflowd.selection.selector import Selector, traced
 from jfe_cni.overflowd.selection.suspicion import CLASSES, SIDES, Side, Site, forged, suspect
 
@@ -125,6 +127,7 @@ def test_on_a_busy_site_not_everybody_is_a_fan_in() -> None:
 
 OWN = Prefixes([ip_network("198.51.100.0/24"), ip_network("2001:db8::/32")])
 OUTSIDE, INSIDE = 7, 1
+REPORTER = Reporter("noc@carrier.example", "A Carrier", 64_500, "https://carrier.example/keys.json")
 EXTERNAL = Interfaces([Interface(OUTSIDE)])
 
 
@@ -167,6 +170,30 @@ def test_what_leaves_a_carrier_of_others_traffic_may_have_come_in_elsewhere() ->
     assert not forged(passing, Site(own=OWN, external=EXTERNAL, transit=True)).any()
 
 
+@pytest.mark.parametrize("agent", ["192.0.2.1", "10.0.0.1"])
+@pytest.mark.parametrize("named", ["192.0.2.1", "10.0.0.1", None])
+def test_an_interface_is_named_by_who_sends_or_by_the_agent_in_it(agent: str, named: str | None) -> None:
+    interface = Interface(OUTSIDE, None if named is None else ip_address(named))
+    external = Interfaces([interface, Interface(INSIDE, ip_address("192.0.2.7"))])
+    site = Site(own=OWN, external=external, odds=dict.fromkeys(Class, LARGEST))
+    selector = Selector(site, REPORTER, Draw(1), FanIn(1), nonce=lambda: "0123456789abcdef")
+    flows = flows_of(("198.51.100.1", "203.0.113.9", OUTSIDE, INSIDE))
+    observer = Observer(ip_address(agent), exporter=ip_address("192.0.2.1"))
+    told = selector.notices(flows, 1_700_000_000_000_000, observer)
+    assert [notice.classified for notice in told] == (
+        [Class.SPOOFED_SOURCE] if named in (None, agent, "192.0.2.1") else []
+    )
+
+
+def test_of_two_names_the_routes_of_who_sends_count() -> None:
+    sender, agent = ip_address("192.0.2.1"), ip_address("10.0.0.1")
+    network = ip_network("203.0.113.0/24")
+    routes = Routes([Route(network, (Interface(INSIDE, sender),)), Route(network, (Interface(OUTSIDE, agent),))])
+    flows = flows_of(("203.0.113.9", "198.51.100.1", OUTSIDE, INSIDE))
+    assert forged(flows, Site(routes=routes), sender, agent).any()
+    assert not forged(flows, Site(routes=routes), agent).any()
+
+
 def test_odds_rise_by_what_is_suspected_and_never_above_the_cap() -> None:
     site = Site(
         own=OWN,
@@ -199,9 +226,8 @@ def test_a_notice_says_in_which_direction_the_flow_was_seen(column: int, told: D
 
 
 def test_a_notice_says_what_was_seen_and_nothing_of_interfaces() -> None:
-    reporter = Reporter("noc@carrier.example", "A Carrier", 64_500, "https://carrier.example/keys.json")
     site = Site(own=OWN, external=EXTERNAL, odds=dict.fromkeys(Class, LARGEST))
-    selector = Selector(site, reporter, Draw(1), FanIn(1), nonce=lambda: "0123456789abcdef")
+    selector = Selector(site, REPORTER, Draw(1), FanIn(1), nonce=lambda: "0123456789abcdef")
     flows = flows_of(("198.51.100.1", "203.0.113.9", OUTSIDE, INSIDE))
     (notice,) = selector.notices(flows, at=1_700_000_000_000_000)
     assert (str(notice.flow.source), str(notice.flow.destination)) == ("198.51.100.1", "203.0.113.9")

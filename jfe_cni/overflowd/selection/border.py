@@ -8,6 +8,8 @@ and every external interface must be named. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jfe_cni.overflowd.datagrams import Address
@@ -16,9 +18,9 @@ from jfe_cni.overflowd.selection.odds import Probabilities
 from jfe_cni.overflowd.selection.suspicion import SIDES, Side, Site, Suspicion
 
 
-def at_border(flows: Flows, site: Site, exporter: Address, suspicion: Suspicion) -> Probabilities:
-    """1 for each flow that counts, 0 for others."""
-    enters, leaves = (site.external.contain(flows[name], exporter) for name in ("input", "output"))
+def at_border(flows: Flows, site: Site, exporter: Sequence[Address], suspicion: Suspicion) -> Probabilities:
+    """1 for each flow that counts, 0 for others. `exporter`: by all addresses that it has."""
+    enters, leaves = (site.external.contain(flows[name], *exporter) for name in ("input", "output"))
     # Made inside: its source is ours, or is forged in there.
     inside = site.own.contain(flows["source"]) | (suspicion.sides == SIDES.index(Side.INSIDE))
     if not site.own:

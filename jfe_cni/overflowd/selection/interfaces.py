@@ -21,7 +21,7 @@ _WRITTEN = re.compile(r"(\d{1,10})(?:@([0-9a-fA-F.:]+))?")
 
 @dataclass(frozen=True)
 class Interface:
-    """`exporter`: None, that number of each."""
+    """`exporter`: its address, or that of the sFlow agent; None, that number of each."""
 
     number: int
     exporter: Address | None = None
@@ -39,7 +39,7 @@ def interface_of(text: str) -> Interface:
 
 
 class Interfaces:
-    """Asked for the interfaces of one exporter at a time, many at once."""
+    """Asked for the interfaces of one exporter at a time, which may have several addresses, many at once."""
 
     def __init__(self, interfaces: Iterable[Interface] = ()) -> None:
         self._numbers: dict[Address | None, Numbers] = {}
@@ -53,7 +53,7 @@ class Interfaces:
     def __bool__(self) -> bool:
         return self._some
 
-    def contain(self, numbers: Numbers, exporter: Address | None) -> Mask:
-        known = self._numbers.get(exporter, self._numbers[None])
-        found: Mask = np.isin(numbers, known)
+    def contain(self, numbers: Numbers, *exporters: Address | None) -> Mask:
+        named = [self._numbers[each] for each in exporters if each in self._numbers]
+        found: Mask = np.isin(numbers, np.concatenate(named or [self._numbers[None]]))
         return found

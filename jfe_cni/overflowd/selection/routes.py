@@ -44,10 +44,11 @@ class Routes:
     def __bool__(self) -> bool:
         return self._some
 
-    def contradict(self, sources: npt.NDArray[np.uint8], inputs: Numbers, exporter: Address | None) -> Mask:
+    def contradict(self, sources: npt.NDArray[np.uint8], inputs: Numbers, *exporters: Address | None) -> Mask:
         """Whether each source's network is reached by other interfaces than it came in by. `sources`: n times 16
-        bytes. `inputs`: 0, it is not told."""
-        return self._tables.get(exporter, self._tables[None]).contradict(sources, inputs)
+        bytes. `inputs`: 0, it is not told. `exporters`: addresses of one, of which the first that is known counts."""
+        named = (each for each in exporters if each in self._tables)
+        return self._tables[next(named, None)].contradict(sources, inputs)
 
 
 def _of_exporter(routes: Sequence[Route], exporter: Address | None) -> dict[Network, frozenset[int]]:

@@ -45,8 +45,8 @@ class Selector:
             flows = flows[whole]
         if not len(flows):
             return []
-        exporter = None if observer is None else observer.address
-        suspicion = suspect(flows, self.site, self.fan_in, at, exporter)
+        exporter = () if observer is None else observer.names
+        suspicion = suspect(flows, self.site, self.fan_in, at, *exporter)
         packets = packets_behind(flows["packets"], flows["sampling"]) * self._shares(flows, at, observer, suspicion)
         chosen = self.draw.chosen(of_notice(packets, suspicion.odds))
         if most is not None and len(chosen) > most:
@@ -73,7 +73,7 @@ class Selector:
             return 1.0
         if self.duplicates is not None:
             return self.duplicates.shares(flows, observer, at)
-        return at_border(flows, self.site, observer.address, suspicion) if self.site.external else 1.0
+        return at_border(flows, self.site, observer.names, suspicion) if self.site.external else 1.0
 
 
 def traced(row: np.void) -> TracedFlow:

@@ -72,10 +72,11 @@ class Suspicion:
     sides: npt.NDArray[np.intp]
 
 
-def suspect(flows: Flows, site: Site, fan_in: FanIn, at: Microseconds, exporter: Address | None = None) -> Suspicion:
-    """Where several hold, the one that stands last in `Class`. `exporter`: whose interfaces the flows name."""
+def suspect(flows: Flows, site: Site, fan_in: FanIn, at: Microseconds, *exporter: Address) -> Suspicion:
+    """Where several hold, the one that stands last in `Class`. `exporter`: whose interfaces the flows name, by all
+    addresses that it has."""
     sources = fan_in.count(flows["source"], flows["destination"], at)
-    sides = forged(flows, site, exporter)
+    sides = forged(flows, site, *exporter)
     classes = np.full(len(flows), _NUMBER[Class.TRAFFIC], np.intp)
     classes[sources >= site.many] = _NUMBER[Class.FAN_IN]
     classes[sides != _PLACE[Side.NOT_FORGED]] = _NUMBER[Class.SPOOFED_SOURCE]
@@ -84,16 +85,16 @@ def suspect(flows: Flows, site: Site, fan_in: FanIn, at: Microseconds, exporter:
     return Suspicion(classes, by_class[classes], sources, sides)
 
 
-def forged(flows: Flows, site: Site, exporter: Address | None = None) -> npt.NDArray[np.intp]:
+def forged(flows: Flows, site: Site, *exporter: Address) -> npt.NDArray[np.intp]:
     """Where the source can't be whose it says, and by which side it came (places in `SIDES`): of ours, and it comes
     from outside; of others, and it goes out and did not come from outside (BCP 38); or its network is not where it
     came from (`routes.py`). The surer goes before."""
     sides = np.full(len(flows), _PLACE[Side.NOT_FORGED], np.intp)
     # An interface of number 0 is not told (RFC 7012 has no such; IF-MIB begins at 1).
     told = flows["input"] != 0
-    enters, leaves = (site.external.contain(flows[name], exporter) for name in ("input", "output"))
+    enters, leaves = (site.external.contain(flows[name], *exporter) for name in ("input", "output"))
     if site.routes:
-        off = site.routes.contradict(flows["source"], flows["input"], exporter)
+        off = site.routes.contradict(flows["source"], flows["input"], *exporter)
         if site.external:
             sides[off & enters] = _PLACE[Side.OFF_ROUTE_OUTSIDE]
             sides[off & ~enters] = _PLACE[Side.OFF_ROUTE_INSIDE]
