@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
+import tracemalloc
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -17,7 +18,15 @@ from jfe_cni.overflowd.notices.notice import End, Notice
 from jfe_cni.overflowd.notices.signing import sign
 from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.challenges import Challenges
-from jfe_cni.overflowd.receiver.freshness import AHEAD, OLDEST, Freshness, Stale
+from jfe_cni.overflowd.receiver.freshness import (
+    AHEAD,
+    MOST_OF_ONE,
+    MOST_REMEMBERED,
+    OLDEST,
+    Freshness,
+    Remembered,
+    Stale,
+)
 from jfe_cni.overflowd.receiver.intake import Intake, Origin, Scope, Taken
 from jfe_cni.overflowd.receiver.key_fetching import KeyFetcher
 from jfe_cni.overflowd.receiver.limits import Limit, Sources
@@ -28,6 +37,7 @@ from tests.overflowd.test_notices import NOTICE
 
 NOW = NOTICE.made
 HOUR = 3_600_000_000
+DOMAIN, SECRET = "carrier.example", bytes(32)
 KEY = new_key()
 HERE = Origin(ip_address("198.51.100.77"), 4_000, proven=True)
 
@@ -37,7 +47,7 @@ def made(at: int, nonce: str = "0123456789abcdef") -> Notice:
 
 
 def test_what_came_before_is_not_taken_again() -> None:
-    seen = Freshness()
+    seen = Freshness(DOMAIN, Remembered(SECRET))
     assert seen.take(NOTICE, NOW) is None
     assert seen.take(NOTICE, NOW + HOUR) is Stale.REPLAYED
     assert seen.take(replace(NOTICE, to=End.SOURCE), NOW) is None, "its other copy"
@@ -45,7 +55,7 @@ def test_what_came_before_is_not_taken_again() -> None:
 
 
 def test_a_clock_that_is_an_hour_off_is_no_reason_to_hear_nothing() -> None:
-    seen = Freshness()
+    seen = Freshness(DOMAIN, Remembered(SECRET))
     assert seen.take(made(NOW - HOUR, "an-hour-behind--"), NOW) is None
     assert seen.take(made(NOW + HOUR, "an-hour-ahead---"), NOW) is None
     assert seen.take(made(NOW + AHEAD + 1), NOW) is Stale.FROM_THE_FUTURE
@@ -54,16 +64,74 @@ def test_a_clock_that_is_an_hour_off_is_no_reason_to_hear_nothing() -> None:
 
 def test_no_more_is_remembered_than_may_be_and_what_is_late_is_taken() -> None:
     """What is forgotten here, the store knows."""
-    seen = Freshness(most=2)
+    remembered = Remembered(SECRET, most=2)
+    seen = Freshness(DOMAIN, remembered)
     for number in range(4):
         assert seen.take(made(NOW + number, f"nonce-{number:010}"), NOW) is None
-    assert len(seen) == 2
+    assert len(remembered) == 2
     assert seen.take(made(NOW - HOUR, "it-was-sent-again"), NOW) is None
     assert seen.take(made(NOW, "nonce-0000000000"), NOW) is None
 
 
+def test_who_has_most_is_forgotten_first_whatever_names_and_keys_it_has() -> None:
+    remembered = Remembered(SECRET, most=10, of_one=6)
+    quiet = Freshness("quiet.example", remembered)
+    assert [quiet.take(made(NOW, f"nonce-{number:010}"), NOW) for number in range(4)] == [None] * 4
+    for name in ("a.evil.example", "b.evil.example", "evil.example"):
+        for _key in range(2):
+            evil = Freshness(name, remembered)
+            for number in range(20):
+                evil.take(made(NOW, f"{name}-{_key}-{number:010}"), NOW)
+    assert len(remembered) == 10
+    for number in range(2):
+        assert Freshness(f"other{number}.example", remembered).take(made(NOW), NOW) is None
+    assert len(remembered) == 10
+    assert [quiet.take(made(NOW, f"nonce-{number:010}"), NOW) for number in range(4)] == [Stale.REPLAYED] * 4
+
+
+def test_what_would_be_taken_no_more_is_forgotten_though_its_key_be_silent() -> None:
+    remembered = Remembered(SECRET)
+    for number in range(5):
+        Freshness(f"silent{number}.example", remembered).take(made(NOW), NOW)
+    late = NOW + OLDEST
+    assert Freshness(DOMAIN, remembered).take(made(late), late) is None
+    assert len(remembered) == 1
+
+
+def test_what_could_not_be_kept_may_come_again() -> None:
+    remembered = Remembered(SECRET)
+    seen = Freshness(DOMAIN, remembered)
+    assert seen.take(NOTICE, NOW) is None
+    remembered.untake(DOMAIN, NOTICE)
+    remembered.untake(DOMAIN, NOTICE)
+    assert (len(remembered), seen.take(NOTICE, NOW)) == (0, None)
+
+
+def test_a_domains_notices_are_no_replays_of_anothers() -> None:
+    remembered = Remembered(SECRET)
+    for domain in (DOMAIN, "other.example", f"below.{DOMAIN}"):
+        assert Freshness(domain, remembered).take(NOTICE, NOW) is None
+
+
+def test_all_that_is_remembered_takes_no_more_memory_than_is_said() -> None:
+    """Whatever is written into a nonce: 50 MB by the docs."""
+    remembered, share = Remembered(SECRET), 8
+    tracemalloc.start()
+    try:
+        for number in range(MOST_REMEMBERED // share + 5):
+            domain = f"d{number % 9}.example"
+            notice = replace(NOTICE, nonce="\U0001f600" * 200 + str(number), made=NOW + number)
+            Freshness(domain, remembered).take(notice, NOW)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(remembered) == MOST_REMEMBERED // share + 5
+    assert used * share < 50_000_000
+    assert MOST_OF_ONE * share <= MOST_REMEMBERED, "eight domains before any of the others has less"
+
+
 def test_what_the_store_has_no_more_is_no_news_nor_is_what_is_older() -> None:
-    seen = Freshness(forgotten=NOW)
+    seen = Freshness(DOMAIN, Remembered(SECRET), NOW)
     assert seen.take(made(NOW), NOW) is Stale.TOO_OLD
     assert seen.take(made(NOW + 1), NOW) is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jfe_cni.overflowd.receiver import key_fetching, webhooks
+from jfe_cni.overflowd.receiver import freshness, key_fetching, webhooks
 from jfe_cni.overflowd.receiver.aggregation import MANY, QUIET
 from jfe_cni.overflowd.receiver.freshness import AHEAD, OLDEST
 from jfe_cni.overflowd.receiver.key_fetching import NEGATIVE
@@ -38,6 +38,7 @@ def test_the_figures_are_those_of_the_program() -> None:
         f"{webhooks.MOST_OF_ONE.count} of those that one domain alone tells of",
         f"{MOST_REPORTERS:,} reporters",
         f"{MOST_OF_ONE} names below one domain",
+        f"Of {freshness.MOST_REMEMBERED:,} that came digests are remembered, of one domain {freshness.MOST_OF_ONE:,}",
     ):
         assert figure in said, figure
     assert (OLDEST, AHEAD) == (24 * 60 * MINUTE, 2 * 60 * MINUTE), "a day, two hours"

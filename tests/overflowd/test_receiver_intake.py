@@ -20,7 +20,7 @@ from jfe_cni.overflowd.notices.notice import Class, End, Notice, Reporter, Trace
 from jfe_cni.overflowd.notices.sealing import NotOpened
 from jfe_cni.overflowd.notices.signing import ALGORITHM, TYPE, Refused, sign
 from jfe_cni.overflowd.receiver.challenges import SLOT, Challenges
-from jfe_cni.overflowd.receiver.freshness import Freshness, Stale
+from jfe_cni.overflowd.receiver.freshness import Freshness, Remembered, Stale
 from jfe_cni.overflowd.receiver.intake import (
     Challenged,
     Intake,
@@ -43,7 +43,8 @@ CARRIER = Publisher("carrier.example")
 
 def intake(scope: Scope | None = None, pinned: dict[str, Keys] | None = None) -> Intake:
     believed = {"carrier.example": {KEY.thumbprint(): KEY}} if pinned is None else pinned
-    freshness = {(domain, name): Freshness() for domain, keys in believed.items() for name in keys}
+    remembered = Remembered(bytes(32))
+    freshness = {(domain, name): Freshness(domain, remembered) for domain, keys in believed.items() for name in keys}
     opening = {OPENING.thumbprint(): OPENING}
     return Intake(believed, freshness, Challenges(bytes(32)), scope or Scope(), opening)
 

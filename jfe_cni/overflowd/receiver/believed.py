@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 from jfe_cni.overflowd.datagrams import Microseconds
-from jfe_cni.overflowd.receiver.freshness import Freshness
+from jfe_cni.overflowd.receiver.freshness import MOST_REMEMBERED, Freshness, Remembered
 from jfe_cni.overflowd.receiver.intake import Taken
 from jfe_cni.overflowd.receiver.kept import Pin
 from jfe_cni.overflowd.receiver.pins import MOST_REPORTERS, Keys, crowded_out
 from jfe_cni.overflowd.receiver.store import Store
-
-MOST_REMEMBERED = 4_096
-"""Notices of each key: 4 million in all, of about 200 bytes."""
 
 
 class Believed:
     """`keys`, `freshness`: for `Intake`, kept up to date."""
 
     def __init__(self, most: int = MOST_REPORTERS, remembered: int = MOST_REMEMBERED) -> None:
+        """`remembered`: notices, in all."""
         self.keys: dict[str, Keys] = {}
         self.freshness: dict[tuple[str, str], Freshness] = {}
         self._used: dict[str, Microseconds] = {}
         self._most = most
-        self._remembered = remembered
+        self._remembered = Remembered(secrets.token_bytes(32), remembered)
 
     async def load(self, store: Store) -> None:
         """Of an earlier run, and of other replicas. What these took is not remembered here: the store knows it, and
@@ -39,8 +38,7 @@ class Believed:
         for name in former.keys() - pins.keys():
             del self.freshness[domain, name]
         for name in pins.keys() - former.keys():
-            # The store knows them all.
-            self.freshness[domain, name] = Freshness(self._remembered, pins[name].forgotten)
+            self.freshness[domain, name] = Freshness(domain, self._remembered, pins[name].forgotten)
         self.keys[domain] = {name: pin.key for name, pin in pins.items()}
         self._used[domain] = max((pin.used for pin in pins.values()), default=0)
 
@@ -56,6 +54,4 @@ class Believed:
             del self.freshness[domain, name]
 
     def untake(self, taken: Taken) -> None:
-        freshness = self.freshness.get((taken.publisher.domain, taken.key))
-        if freshness is not None:
-            freshness.untake(taken.notice)
+        self._remembered.untake(taken.publisher.domain, taken.notice)
