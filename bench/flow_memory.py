@@ -40,7 +40,7 @@ def main() -> None:
             began = time.process_time()
             for batch in decoder.decode(datagrams):
                 flows += len(batch.flows)
-                notices += len(selector.notices(batch.flows, at, Observer(batch.agent, batch.domain)))
+                notices += len(selector.notices(batch.flows, at, Observer(batch.agent, batch.domain, batch.exporter)))
             spent += time.process_time() - began
         after[million] = _resident()
     told = {"flows": flows, "notices": notices, "cpu_seconds": spent, "mb_1": after[1] / 1e6, "mb_10": after[10] / 1e6}

@@ -72,7 +72,7 @@ def print_notices(capture: str, odds: float, seed: int | None) -> None:
     salt = secrets.randbits(64) if seed is None else seed
     selector = Selector(site, Reporter("", "", 0, ""), Draw(seed), FanIn(salt), Duplicates(salt))
     for at, batch in _batches(capture):
-        for notice in selector.notices(batch.flows, at, Observer(batch.agent, batch.domain)):
+        for notice in selector.notices(batch.flows, at, Observer(batch.agent, batch.domain, batch.exporter)):
             print(encode(notice).decode())
 
 

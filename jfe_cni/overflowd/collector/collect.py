@@ -98,7 +98,7 @@ class Collecting:
             self.counts.flows[batch.format] += len(batch.flows)
             self.counts.unsampled[batch.format] += int(np.count_nonzero(batch.flows["sampling"] == 0))
             self.counts.packets += float(packets_behind(batch.flows["packets"], batch.flows["sampling"]).sum())
-            observer = Observer(batch.agent, batch.domain)
+            observer = Observer(batch.agent, batch.domain, batch.exporter)
             chosen = self.selector.notices(batch.flows, at, observer, SHARE - made[batch.exporter])
             made[batch.exporter] += len(chosen)
             notices += chosen
