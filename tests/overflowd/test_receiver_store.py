@@ -311,16 +311,20 @@ async def test_replicas_hear_of_another_key_that_is_published(store: Store, url:
         await another.close()
 
 
-async def test_a_former_releases_tables_are_brought_up_to_date_and_are_the_schemas(url: str) -> None:
+PINNED = "INSERT INTO pins (domain, key, jwk, pinned, forgotten) VALUES (:domain, :key, :jwk, :at, 0)"
+
+
+@pytest.mark.parametrize("former", ["receiver_0001", "receiver_0002"])
+async def test_a_former_releases_tables_are_brought_up_to_date_and_are_the_schemas(url: str, former: str) -> None:
     def make(engine: Engine) -> None:
         config = Config()
         config.set_main_option("script_location", TABLES.scripts)
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "receiver_0001")
+            command.upgrade(config, former)
             jwk = json.dumps(KEY.as_dict(private=False))
             row = {"domain": "carrier.example", "key": KEY.thumbprint(), "jwk": jwk, "at": NOW}
-            connection.execute(text("INSERT INTO pins VALUES (:domain, :key, :jwk, :at, 0)"), row)
+            connection.execute(text(PINNED), row)
 
     def differences(engine: Engine) -> list[object]:
         with engine.connect() as connection:

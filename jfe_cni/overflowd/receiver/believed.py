@@ -21,6 +21,7 @@ class Believed:
         self.keys: dict[str, Keys] = {}
         self.freshness: dict[tuple[str, str], Freshness] = {}
         self._used: dict[str, Microseconds] = {}
+        self._looked: dict[str, Microseconds] = {}
         self._most = most
         self._remembered = Remembered(secrets.token_bytes(32), remembered)
 
@@ -41,15 +42,21 @@ class Believed:
             self.freshness[domain, name] = Freshness(domain, self._remembered, pins[name].forgotten)
         self.keys[domain] = {name: pin.key for name, pin in pins.items()}
         self._used[domain] = max((pin.used for pin in pins.values()), default=0)
+        self._looked[domain] = max((pin.looked for pin in pins.values()), default=0)
 
     def use(self, domain: str, at: Microseconds) -> None:
         """A notice of it was kept."""
         if domain in self._used:
             self._used[domain] = at
 
+    def looked(self, domain: str) -> Microseconds | None:
+        """When it was seen last what it publishes. None: nothing is believed of it."""
+        return self._looked.get(domain)
+
     def forget(self, domain: str) -> None:
         """It is asked for its keys when it is next heard of."""
         self._used.pop(domain, None)
+        self._looked.pop(domain, None)
         for name in self.keys.pop(domain, {}):
             del self.freshness[domain, name]
 

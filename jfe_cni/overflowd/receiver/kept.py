@@ -23,12 +23,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class Pin:
-    """`forgotten`: see `Freshness`. `used`: about."""
+    """`forgotten`: see `Freshness`. `used`: about. `looked`: when it was seen last what its domain publishes."""
 
     key: OKPKey
     pinned: Microseconds
     forgotten: Microseconds
     used: Microseconds = 0
+    looked: Microseconds = 0
 
 
 @dataclass(frozen=True)

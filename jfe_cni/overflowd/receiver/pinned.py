@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from joserfc.jwk import OKPKey
@@ -19,13 +20,14 @@ COARSELY: Microseconds = 3_600 * 1_000_000
 
 
 def of_row(row: Row[Any]) -> Pin:
-    return Pin(OKPKey.import_key(json.loads(row.jwk)), row.pinned, row.forgotten, row.used)
+    return Pin(OKPKey.import_key(json.loads(row.jwk)), row.pinned, row.forgotten, row.used, row.looked)
 
 
 def pin(connection: Connection, domain: str, published: Keys, at: Microseconds) -> tuple[Pinning, Mapping[str, Pin]]:
     """And what is believed of that domain from now on. Where there is no room, others are forgotten."""
     rows = connection.execute(select(pins).where(pins.c.domain == domain)).all()
-    pinned = {row.key: of_row(row) for row in rows}
+    pinned = {row.key: replace(of_row(row), looked=at) for row in rows}
+    connection.execute(update(pins).where(pins.c.domain == domain).values(looked=at))
     outcome = pinning({name: each.key for name, each in pinned.items()}, published)
     if outcome is Pinning.CHANGED:
         _change(connection, domain, published, at)
@@ -42,7 +44,7 @@ def pin(connection: Connection, domain: str, published: Keys, at: Microseconds) 
     known = {
         row.key: row.made for row in connection.execute(select(forgotten).where(forgotten.c.domain == domain)).all()
     }
-    believed = {name: pinned.get(name) or Pin(key, at, known.get(name, 0), at) for name, key in published.items()}
+    believed = {name: pinned.get(name) or Pin(key, at, known.get(name, 0), at, at) for name, key in published.items()}
     connection.execute(delete(pins).where(pins.c.domain == domain))
     connection.execute(insert(pins), [_row(domain, *each) for each in believed.items()])
     return outcome, believed
@@ -88,4 +90,5 @@ def _row(domain: str, name: str, each: Pin) -> Mapping[str, Any]:
         "pinned": each.pinned,
         "forgotten": each.forgotten,
         "used": each.used,
+        "looked": each.looked,
     }

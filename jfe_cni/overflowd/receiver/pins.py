@@ -7,9 +7,9 @@ no longer believed. If none is, it may be another who holds the domain now: noth
 counted, shown, logged and told, and the former stay as they are, until a person says that the change is right
 (`--repin DOMAIN`).
 
-What it publishes is asked for when a notice comes by a key that is not known, and looked at again within a day of its
-being heard of (`refreshing.py`): for so long a key that was stolen and withdrawn is believed, if another that is
-believed is still published.
+What it publishes is asked for when a notice comes by a key that is not known, and looked at again within a day of the
+last look, or when it is next heard of, where that is later (`refreshing.py`): for so long a key that was stolen and
+withdrawn is believed, if another that is believed is still published; and for as long as the domain can't be reached.
 
 There is always room for another reporter: the one that was heard of longest ago goes, of whoever has most names.
 """

@@ -38,7 +38,8 @@ notices = Table(
     sqlite_autoincrement=True,
 )
 
-# `forgotten`: the youngest of its notices that is no longer kept was made then. `used`: about.
+# `forgotten`: the youngest of its notices that is no longer kept was made then. `used`: about. `looked`: when
+# it was seen last what the domain publishes.
 pins = Table(
     "pins",
     metadata,
@@ -48,6 +49,7 @@ pins = Table(
     Column("pinned", BigInteger, nullable=False),
     Column("forgotten", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False, server_default=text("0")),
+    Column("looked", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("domain", "key", name="pins_by_key"),
 )
 

@@ -112,8 +112,8 @@ async def receiving(
         spoofable, proven = (
             Sources(Limit(settings.source_notices, _MINUTE), Limit(settings.all_notices, _MINUTE)) for _ in range(2)
         )
-        refreshing = Refreshing(believed, fetcher, store, metrics, clock, monotonic)
-        stack.push_async_callback(refreshing.close)
+        refreshing = Refreshing(believed, fetcher, store, metrics, clock, monotonic, complaints)
+        await stack.enter_async_context(_running(refreshing.run()))
         opted_out = keys.ring.signing if settings.opt_out else None
         reception = Reception(
             intake,

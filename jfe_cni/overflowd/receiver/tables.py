@@ -8,7 +8,7 @@ TABLES = Tables(
     program="overflowd",
     scripts="jfe_cni.overflowd.receiver:migrations",
     # The last of `migrations/versions`.
-    newest="receiver_0002",
+    newest="receiver_0003",
     # "ovfl-rcv", in ASCII.
     lock=0x6F76666C2D726376,
 )
