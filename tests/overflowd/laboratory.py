@@ -34,7 +34,8 @@ class Laboratory:
         self._stack = stack
         self._authority = authority(folder)
         self._hosts = folder / "hosts"
-        named = [f"{address} {name}.example" for name, address in publishers.items()]
+        # With the dot as well: receivers ask from the root.
+        named = [f"{address} {name}.example {name}.example." for name, address in publishers.items()]
         self._hosts.write_text("\n".join(["127.0.0.1 localhost", *named]) + "\n")
 
     def started(self, space: ExistingNamespace, log: str, *command: str) -> Process:

@@ -83,7 +83,7 @@ async def process(*words: str, environment: Mapping[str, str]) -> AsyncIterator[
 async def receive(folder: Path, environment: Mapping[str, str], *flags: str) -> AsyncIterator[Started]:
     """The publisher's name is this host's by a file of names that only this process has: its own resolver is asked."""
     names = folder / "hosts"
-    names.write_text(f"127.0.0.1 localhost {DOMAIN}\n")
+    names.write_text(f"127.0.0.1 localhost {DOMAIN}.\n")
     shell = 'mount --bind "$0" /etc/hosts && exec "$@"'
     words = ["unshare", "--mount", "sh", "-c", shell, str(names), *OVERFLOWD, "receive", *flags]
     async with process(*words, environment=environment) as begun:

@@ -316,6 +316,42 @@ def test_a_dns_server_that_does_not_answer_holds_up_what_it_was_asked_and_not_th
     assert (ended.stdout.split(), ended.returncode) == (["unreachable", "too-often", "16"], 0), ended.stderr
 
 
+# Answers that there is no such name, and prints which it was asked for.
+NO_NAMES = """
+import asyncio, socket, threading
+from jfe_cni.overflowd.receiver.key_fetching import resolve
+
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+asked = set()
+
+def answer():
+    while True:
+        question, sender = server.recvfrom(512)
+        labels, place = [], 12
+        while question[place]:
+            labels.append(question[place + 1 : place + 1 + question[place]].decode())
+            place += 1 + question[place]
+        asked.add(".".join(labels))
+        server.sendto(question[:2] + bytes.fromhex("8583000100000000") + bytes(2) + question[12 : place + 5], sender)
+
+threading.Thread(target=answer, daemon=True).start()
+try:
+    asyncio.run(resolve("carrier.example"))
+except OSError:
+    print(*sorted(asked))
+"""
+
+
+def test_a_domain_is_asked_for_by_its_own_name_and_not_below_the_hosts(tmp_path: Path) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\nsearch cluster.local\noptions ndots:5\n")
+    script = 'ip link set lo up && mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    words = ["unshare", "--net", "--mount", "sh", "-c", script, str(resolver), sys.executable, "-c", NO_NAMES]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout.split(), ended.returncode) == (["carrier.example"], 0), ended.stderr
+
+
 async def test_who_sends_little_is_no_reason_not_to_ask_for_another(trusted: Authority, publisher: Publisher) -> None:
     asking = fetcher(trusted)
     assert (await asking.fetch(of(publisher), has(50))).keys is Unfetched.TOO_LARGE
@@ -363,8 +399,18 @@ async def test_a_server_that_says_no_or_nothing_has_no_keys(trusted: Authority, 
     assert (await fetcher(trusted).fetch(gone, has(LARGEST))).keys is Unfetched.UNREACHABLE
 
 
-async def test_the_hosts_resolver_is_asked() -> None:
-    assert LOOPBACK in await resolve("localhost")
+def test_the_hosts_own_names_are_known(tmp_path: Path) -> None:
+    names = tmp_path / "hosts"
+    names.write_text("127.0.0.9 carrier.example.\n")
+    asked = "import asyncio\nfrom jfe_cni.overflowd.receiver.key_fetching import resolve\n"
+    asked += "print(*asyncio.run(resolve('carrier.example')))"
+    script = 'mount --bind "$0" /etc/hosts && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", script, str(names), sys.executable, "-c", asked]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout.split(), ended.returncode) == (["127.0.0.9"], 0), ended.stderr
+
+
+async def test_who_has_no_such_name_says_so() -> None:
     with pytest.raises(OSError, match=r".+"):
         await resolve("no-such-host.invalid")
 

@@ -86,8 +86,9 @@ class Fetched:
 
 
 async def resolve(domain: str) -> Sequence[Address]:
-    """By this host's resolver. Raises OSError: it has none. In a thread of its own that nobody waits for at the end: a
-    DNS server that does not answer holds it for as long as /etc/resolv.conf says, whoever has lost patience."""
+    """By this host's resolver, from the root: in /etc/hosts it ends with a dot. Raises OSError: it has none. In a
+    thread of its own that nobody waits for at the end: a DNS server that does not answer holds it for as long as
+    /etc/resolv.conf says, whoever has lost patience."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Sequence[Address]] = loop.create_future()
 
@@ -102,7 +103,8 @@ async def resolve(domain: str) -> Sequence[Address]:
     def ask() -> None:
         found: Sequence[Address] | Exception
         try:
-            told = socket.getaddrinfo(domain, None, type=socket.SOCK_STREAM)
+            # Or a name below a search domain of /etc/resolv.conf would do: a cluster, say, answers there.
+            told = socket.getaddrinfo(domain + ".", None, type=socket.SOCK_STREAM)
             # A zone stands behind link-local addresses alone: they are refused with it or without.
             found = [ip_address(str(each[4][0]).partition("%")[0]) for each in told]
         except (OSError, UnicodeError) as error:
