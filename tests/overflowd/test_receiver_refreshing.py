@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import logging
+import ssl
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
 from joserfc.jwk import OKPKey
 
+from jfe_cni.overflowd.datagrams import Address
+from jfe_cni.overflowd.delivery.destinations import Policy
 from jfe_cni.overflowd.notices.keys import KeyRing, new_key
-from jfe_cni.overflowd.receiver.refreshing import AGAIN, RETRY
+from jfe_cni.overflowd.receiver import pins as reporters
+from jfe_cni.overflowd.receiver.believed import Believed
+from jfe_cni.overflowd.receiver.complaints import Complaints
+from jfe_cni.overflowd.receiver.kept import Pin
+from jfe_cni.overflowd.receiver.key_fetching import IN_ALL, KeyFetcher
+from jfe_cni.overflowd.receiver.observed import Metrics
+from jfe_cni.overflowd.receiver.refreshing import AGAIN, LOOKS, RETRY, Refreshing
 from jfe_cni.overflowd.receiver.service import Receiver
+from jfe_cni.overflowd.receiver.store import open_store
 from tests.overflowd.attack import Time
 from tests.overflowd.receiving import Authority, Publisher, laboratory, metric, post, started, until
 
@@ -101,6 +115,42 @@ async def test_who_was_away_for_days_is_looked_at_when_it_is_heard_of(
         assert (await post(receiver.http, publisher.signed(stolen, made=clock.now))).status_code == 200
         await until(lambda: _rotated(receiver, 1))
         assert (await post(receiver.http, publisher.signed(stolen, made=clock.now))).status_code != 200
+
+
+async def test_however_many_are_due_after_a_start_there_are_fetches_left_for_who_is_new(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def none(domain: str) -> Sequence[Address]:
+        asked.append(domain)
+        return []
+
+    key, running, believed = new_key(), Time(0), Believed()
+    store = await open_store(f"sqlite:///{tmp_path}/received.db")
+    fetcher = KeyFetcher(Policy(), running, ssl.create_default_context(), none)
+    complaints = Complaints(logging.getLogger("overflowd"), running)
+    refreshing = Refreshing(believed, fetcher, store, Metrics(), lambda: AGAIN, running, complaints)
+    for number in range(4 * LOOKS.count):
+        believed.put(f"d{number}.example", {key.thumbprint(): Pin(key, 0, 0)})
+        refreshing.heard(reporters.Publisher(f"d{number}.example"))
+    looking = asyncio.create_task(refreshing.run())
+    try:
+        for minute in (1, 2):
+            await until(functools.partial(_all, asked, minute * LOOKS.count))
+            refreshing.heard(reporters.Publisher("d0.example"))
+            await asyncio.sleep(0.1)
+            assert len(asked) == len(set(asked)) == minute * LOOKS.count
+            running.now += LOOKS.window
+            refreshing.heard(reporters.Publisher(f"d{4 * LOOKS.count - 1}.example"))
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        await fetcher.close()
+        await store.close()
+    assert 2 * LOOKS.count < IN_ALL.count
+
+
+async def _all(asked: Sequence[str], count: int) -> bool:
+    return len(asked) == count
 
 
 async def _withdrawn(receiver: Receiver, publisher: Publisher) -> OKPKey:

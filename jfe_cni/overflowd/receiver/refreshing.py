@@ -4,6 +4,7 @@ withdrawn, for it was stolen perhaps, would be believed for ever otherwise."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from jfe_cni.overflowd.datagrams import Microseconds
 from jfe_cni.overflowd.receiver.believed import Believed
 from jfe_cni.overflowd.receiver.complaints import Complaints
 from jfe_cni.overflowd.receiver.key_fetching import LARGEST, KeyFetcher, Unfetched
+from jfe_cni.overflowd.receiver.limits import Buckets, Limit
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.pins import MOST_REPORTERS, Publisher
 from jfe_cni.overflowd.receiver.store import Store
@@ -25,15 +27,20 @@ RETRY: Microseconds = 15 * 60 * 1_000_000
 """After a look that failed; twice as long after each that follows it."""
 
 LONGEST_RETRY: Microseconds = 4 * 3_600 * 1_000_000
+# As many as make the longest.
+_MOST_FAILED = (LONGEST_RETRY // RETRY).bit_length()
 
-# At one time, and seconds until the next: so that after a start there are fetches left for those who are new.
+LOOKS = Limit(12, 60 * 1_000_000)
+"""Of those that are fetched in all (`key_fetching.IN_ALL`): after a start there are some left for who is new."""
+
 _TOGETHER = 2
+# Seconds between two looks for who is due, of whom nothing need be heard.
 _PAUSE = 5.0
 
 
 @dataclass
 class _Due:
-    """`at`: by the clock that is never set. `failed`: how often, since it was looked at last."""
+    """`at`: by the clock that is never set. `failed`: how often, unless the look that is under way is not."""
 
     of: Publisher
     at: Microseconds
@@ -61,13 +68,22 @@ class Refreshing:
         self._clock = clock
         self._monotonic = monotonic
         self._complaints = complaints
+        self._looks = Buckets[None](LOOKS, 1)
+        self._woken = asyncio.Event()
         # Of those that were heard of since they were looked at.
         self._due: OrderedDict[str, _Due] = OrderedDict()
 
     def heard(self, of: Publisher) -> None:
         """A notice of it was kept."""
+        if of.domain not in self._due:
+            self._put(of)
+        now, due = self._monotonic(), self._due.get(of.domain)
+        if due is not None and due.at <= now and self._looks.has(None, now):
+            self._woken.set()
+
+    def _put(self, of: Publisher) -> None:
         looked = self._believed.looked(of.domain)
-        if of.domain in self._due or looked is None:
+        if looked is None:
             return
         age = self._clock() - looked
         # Spread, or all that were heard of first after a start would be asked at one time for ever.
@@ -80,20 +96,30 @@ class Refreshing:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            now = self._monotonic()
-            due = [each for each in self._due.values() if each.at <= now][:_TOGETHER]
-            await asyncio.gather(*(self._look(each) for each in due))
-            await asyncio.sleep(_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE):
+                    await self._woken.wait()
+            self._woken.clear()
+            while chosen := self._choose():
+                await asyncio.gather(*(self._look(each) for each in chosen))
+
+    def _choose(self) -> list[_Due]:
+        """Those that may be looked at now."""
+        now, chosen = self._monotonic(), list[_Due]()
+        for each in self._due.values():
+            if each.at <= now and len(chosen) < _TOGETHER and self._looks.take(None, now):
+                chosen.append(each)
+        for each in chosen:
+            each.at = now + min(RETRY << each.failed, LONGEST_RETRY)
+            each.failed = min(each.failed + 1, _MOST_FAILED)
+        return chosen
 
     async def _look(self, due: _Due) -> None:
         domain = due.of.domain
-        if self._believed.looked(domain) is None or await self._is_seen(due.of):
-            # Unless it was put in anew meanwhile, there being no room for all.
-            if self._due.get(domain) is due:
-                del self._due[domain]
-            return
-        due.at = self._monotonic() + min(RETRY << due.failed, LONGEST_RETRY)
-        due.failed = min(due.failed + 1, 8)
+        over = self._believed.looked(domain) is None or await self._is_seen(due.of)
+        # Unless it was put in anew meanwhile, there being no room for all.
+        if over and self._due.get(domain) is due:
+            del self._due[domain]
 
     async def _is_seen(self, of: Publisher) -> bool:
         """What it publishes, and taken into use."""
