@@ -37,7 +37,7 @@ class Published:
     def _read(self) -> Mapping[str, object]:
         try:
             # Not `read_or_make`: a file that is away for a moment is not replaced by keys that nobody knows.
-            return keys._read(self._path).published(int(time.time()))
+            return keys.read(self._path).published(int(time.time()))
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not self._needed:
                 return {"keys": []}

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from jfe_cni.overflowd.cli.wrong_usage import unfit_settings
 from jfe_cni.overflowd.receiver.settings import SETTINGS, ReceiverSettings
 from jfe_cni.settings_flags import options_of, settings_given
 
@@ -22,7 +23,9 @@ def receive(**flags: Any) -> None:
     """Take notices in until SIGTERM: by UDP, HTTP and HTTPS. A web page shows who floods whom."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     _open_many()
-    asyncio.run(_receive(settings_given(SETTINGS, flags)))
+    with unfit_settings():
+        settings = settings_given(SETTINGS, flags)
+    asyncio.run(_receive(settings))
 
 
 def _open_many() -> None:

@@ -63,7 +63,7 @@ def read_or_make(path: Path) -> KeyRing:
             # Another collector on the same host may be quicker: then its key is the one.
             with contextlib.suppress(FileExistsError):
                 _put(path, KeyRing(new_key()), replace=False)
-        return _read(path)
+        return read(path)
     except OSError as error:
         raise IdentityError(f"the keys in {path} can't be read: {error.strerror}", "restore the file") from error
 
@@ -78,7 +78,8 @@ def rotate(path: Path, now: int, overlap: int = OVERLAP) -> KeyRing:
     return ring
 
 
-def _read(path: Path) -> KeyRing:
+def read(path: Path) -> KeyRing:
+    """Makes none. Raises OSError; IdentityError, as `read_or_make`."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if stat.S_IMODE(status.st_mode) & 0o077 or status.st_uid != os.geteuid():

@@ -59,7 +59,7 @@ class Published:
             stamp = (status.st_ino, status.st_ctime_ns)
             if stamp != self._read_at:
                 # Not `read_or_make`: a file that is away for a moment is not replaced by keys that nobody knows.
-                ring = await asyncio.to_thread(keys._read, self._path)
+                ring = await asyncio.to_thread(keys.read, self._path)
                 self._keys, self._read_at = replace(self._keys, ring=ring), stamp
         except OSError as error:
             self._complaints.complain(f"the former keys are published: {self._path}: {error.strerror}")
@@ -87,7 +87,7 @@ def _sealing_key(path: Path) -> OKPKey:
             key = OKPKey.import_key(json.loads(file.read(_LARGEST_FILE)))
     except OSError as error:
         raise IdentityError(f"the key in {path} can't be read: {error.strerror}", "restore the file") from error
-    except (ValueError, TypeError, KeyError, JoseError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, JoseError) as error:
         raise IdentityError(f"{path} holds no key of overflowd", "remove it, and a new key is made") from error
     if not key.is_private or key.curve_name != sealing.CURVE:
         raise IdentityError(f"{path} holds no private key of {sealing.CURVE}", "remove it, and a new key is made")

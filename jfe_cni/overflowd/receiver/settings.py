@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from jfe_cni.databases.engines import sql_url
 from jfe_cni.errors import RequestError
+from jfe_cni.http_server import host_and_port
 from jfe_cni.overflowd.receiver.webhook_urls import wrong_with
 from jfe_cni.settings_list import SettingsList, about, flag_of
 
@@ -136,6 +138,11 @@ class ReceiverSettings:
                 raise RequestError(f"{flag_of(name)} must be above 0", remedy="leave it out for the default")
         for wrong in filter(None, map(wrong_with, self.webhooks)):
             raise RequestError(f"a webhook's URL can't be asked: {wrong}", remedy="write it as https://HOST/PATH")
+        for address in filter(None, (self.udp, self.http, self.https, self.page)):
+            host_and_port(address)
+        sql_url(self.store, "the store")
+        # Each raises where it can't be read.
+        _ = self.own_networks, self.networks_of_keys, self.ports_of_keys
 
     @property
     def own_networks(self) -> tuple[Network, ...]:
