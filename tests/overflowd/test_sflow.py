@@ -183,7 +183,7 @@ def test_what_is_read_by_the_thousand_is_what_is_read_one_by_one(
         for at, value in places:
             header[at % len(header)] = value
         headers.append(bytes(header))
-    together, drops = [Sample(each, ETHERNET, 100, 1, 0, 0, NO_DIRECTION) for each in headers], Drops()
+    together, drops = [Sample(each, ETHERNET, 100, 1, 0, 0, 0) for each in headers], Drops()
     flows = flows_of(together, [NOW] * len(together), drops, Tunnels())
     packets = [packet for each in headers if isinstance(packet := from_ethernet(each), Packet)]
     assert len(flows) == len(packets)

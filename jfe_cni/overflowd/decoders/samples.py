@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jfe_cni.overflowd.decoders.flows import FLOW, MAPPED, Flows
+from jfe_cni.overflowd.decoders.flows import EGRESS, FLOW, INGRESS, MAPPED, NO_DIRECTION, Flows
 from jfe_cni.overflowd.decoders.sflow import Sample
 from jfe_cni.overflowd.dropped import Dropped, Drops
 from jfe_cni.overflowd.packets import ETHERTYPE_MPLS, TCP, UDP, Packet, from_ethernet, from_ethertype, from_ip, from_ppp
 from jfe_cni.overflowd.tunnels import PORTS, Tunnels
 
 Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.unsignedinteger[Any]]
 
 # header_protocol (sflow_version_5.txt): what a raw header begins with.
 ETHERNET, PPP, IPV4, IPV6, MPLS, POS = 1, 7, 11, 12, 13, 14
@@ -28,7 +30,8 @@ def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops, tunnels
     flows = np.zeros(len(samples), FLOW)
     numbers = np.array([sample[2:] for sample in samples], "u8").reshape(-1, 5)
     flows["packets"] = 1
-    flows["octets"], flows["sampling"], flows["input"], flows["output"], flows["direction"] = numbers.T
+    flows["octets"], flows["sampling"], flows["input"], flows["output"], sources = numbers.T
+    flows["direction"] = _directions(flows["input"], flows["output"], sources)
     flows["first"] = flows["last"] = np.asarray(at, "i8")
     done = _common(samples, flows)
     if tunnels:
@@ -43,6 +46,14 @@ def flows_of(samples: Sequence[Sample], at: Sequence[int], drops: Drops, tunnels
         else:
             _fill(flows[number], tunnels.flow(packet))
     return flows if kept.all() else flows[kept]
+
+
+def _directions(received: Numbers, sent: Numbers, sources: Numbers) -> npt.NDArray[np.uint8]:
+    """Each interface samples by itself: a packet that two of them see may be told of twice. Of one that comes in and
+    goes out by the same nobody knows which it was."""
+    told = (sources != 0) & (received != sent)
+    sides = np.where(sources == received, np.uint8(INGRESS), np.uint8(EGRESS))
+    return np.where(told & ((sources == received) | (sources == sent)), sides, np.uint8(NO_DIRECTION))
 
 
 def _common(samples: Sequence[Sample], flows: Flows) -> Mask:

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from jfe_cni.overflowd.datagrams import Address
-from jfe_cni.overflowd.decoders.flows import EGRESS, INGRESS, NO_DIRECTION
 from jfe_cni.overflowd.dropped import Dropped
 from jfe_cni.overflowd.packets import Packet
 
@@ -38,7 +37,7 @@ class Header:
 class Sample(NamedTuple):
     """One packet: its first bytes, and what they begin with; or, where those are not told, what it was found to be.
     `octets`: of the whole frame. `sampling`: one in so many. `input`, `output`: 0 where they are not one interface.
-    `direction`: of the interface that samples, as `flows.py` has it; each of them samples by itself."""
+    `source`: the interface that samples; 0, what samples is none."""
 
     header: bytes | Packet
     link: int
@@ -46,7 +45,7 @@ class Sample(NamedTuple):
     sampling: int
     input: int
     output: int
-    direction: int
+    source: int
 
 
 def parse(payload: bytes) -> Header | None:
@@ -87,9 +86,8 @@ def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropp
     if end - at < (44 if expanded else 32):
         return Dropped.MALFORMED
     if expanded:
-        _, kind_of_source, source, sampling, _, _, received_as, received, sent_as, sent, count = _EXPANDED.unpack_from(
-            data, at
-        )
+        _, kind_of_source, source, sampling, _, _, *interfaces, count = _EXPANDED.unpack_from(data, at)
+        received_as, received, sent_as, sent = interfaces
         at += 44
     else:
         _, source, sampling, _, _, received, sent, count = _NORMAL.unpack_from(data, at)
@@ -103,7 +101,8 @@ def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropp
         received = 0
     if sent_as != _INDEX or sent in _NONE:
         sent = 0
-    direction = _direction(source if kind_of_source == _INTERFACE else 0, received, sent)
+    if kind_of_source != _INTERFACE:
+        source = 0
     found: Sample | None = None
     for _ in range(count):
         if end - at < 8:
@@ -115,21 +114,14 @@ def _sample(data: bytes, at: int, end: int, *, expanded: bool) -> Sample | Dropp
         if kind == _RAW_HEADER and length >= 16:
             link, octets, _, size = _RAW.unpack_from(data, at)
             # It says more than the summary that may stand beside it.
-            return Sample(
-                data[at + 16 : at + 16 + min(size, length - 16)], link, octets, sampling, received, sent, direction
-            )
+            at += 16
+            raw = data[at : at + (size if size < length - 16 else length - 16)]
+            return Sample(raw, link, octets, sampling, received, sent, source)
         read = _summary(kind, data[at : at + length])
         if read is not None:
-            found = Sample(*read, sampling, received, sent, direction)
+            found = Sample(*read, sampling, received, sent, source)
         at += length
     return found or Dropped.UNKNOWN_HEADER
-
-
-def _direction(interface: int, received: int, sent: int) -> int:
-    """Of a packet that comes in and goes out by it nobody knows."""
-    if interface == 0 or received == sent:
-        return NO_DIRECTION
-    return {received: INGRESS, sent: EGRESS}.get(interface, NO_DIRECTION)
 
 
 def _summary(kind: int, data: bytes) -> tuple[Packet, int, int] | None:
