@@ -16,6 +16,9 @@ from jfe_cni.overflowd.tunnels import Tunnels
 __all__ = ["Batch", "Decoder", "Format", "Limits"]
 
 
+_V5, _WITH_SETS = b"\0\5", (b"\0\x09", b"\0\x0a")
+
+
 class Decoder:
     """Remembers templates and samplers, for each exporter and domain, within limits. `drops`: what was not decoded.
     `tunnels`: those of the site's own, whose inside is the flow, where a sampled header shows it."""
@@ -40,10 +43,10 @@ class Decoder:
         self._domains.sweep(datagrams[-1].at)
         for datagram in datagrams:
             payload = datagram.payload
-            version = int.from_bytes(payload[:2])
-            if version == 5:
+            version = payload[:2]
+            if version == _V5:
                 gathered.add_v5(datagram.exporter, payload)
-            elif version in (9, 10):
+            elif version in _WITH_SETS:
                 self._take_sets(datagram, gathered)
             elif payload[:4] == b"\0\0\0\5":
                 header = sflow.parse(payload)

@@ -156,13 +156,13 @@ def _first(columns: Columns, numbers: Iterable[int]) -> npt.NDArray[Any] | None:
 
 def _addresses(columns: Columns, words: npt.NDArray[np.void], end: str, ipv4: int, ipv6: int) -> None:
     """A template may have both: the one that is not all zero is the record's."""
-    narrow, wide = _bytes(columns, ipv4, 4), _bytes(columns, ipv6, 16)
+    narrow, wide = _column(columns, ipv4, 1), _column(columns, ipv6, 2)
     high, low = words[f"{end}_high"], words[f"{end}_low"]
     if wide is not None:
         halves = np.ascontiguousarray(wide).view(">u8")
         high[:], low[:] = halves[:, 0], halves[:, 1]
     if narrow is not None:
-        mapped = np.ascontiguousarray(narrow).view(">u4")[:, 0].astype("u8") | MAPPED_LOW
+        mapped = narrow.astype("u8") | MAPPED_LOW
         if wide is None:
             # In the order of `low` before: both at once take four times as long.
             low[:] = mapped.astype(">u8")
@@ -170,14 +170,15 @@ def _addresses(columns: Columns, words: npt.NDArray[np.void], end: str, ipv4: in
             np.copyto(low, mapped, where=(high == 0) & (low == 0))
 
 
-def _bytes(columns: Columns, number: int, length: int) -> npt.NDArray[np.uint8] | None:
+def _column(columns: Columns, number: int, dimensions: int) -> npt.NDArray[Any] | None:
+    """Of addresses that are as long as they should be: a word each, or octets."""
     at = columns.template.index.get((0, number))
     if at is None:
         return None
     column = columns.columns[at]
-    if isinstance(column, list) or column.ndim != 2 or column.shape[1] != length:
+    if not isinstance(column, np.ndarray) or column.ndim != dimensions:
         return None
-    return column.astype("u1", copy=False)
+    return column if dimensions == 1 or column.shape[1] == 16 else None
 
 
 def _times(

@@ -176,6 +176,8 @@ _FLOAT = {4: ">f4", 8: ">f8"}
 
 def _format(described: Field) -> object:
     kind, length = described.element.kind, described.length
+    if kind == "ipv4Address" and length == 4:
+        return _WHOLE[length]
     if kind.startswith(("unsigned", "dateTime")) or kind == "boolean":
         # Elements may be sent shorter than they are (RFC 7011, section 6.2): also in three bytes.
         return _WHOLE.get(length, ("u1", (length,)))
