@@ -12,20 +12,9 @@ import pytest
 
 from jfe_cni.overflowd.notices.messages import Challenge
 from tests.overflowd.receiving import DEADLINE, Authority, Publisher, Sender, laboratory, started
+from tests.overflowd.without_ipv6 import WITHOUT_IPV6
 
-# A filter of seccomp(2) by which socket(2) of AF_INET6 is as on a kernel without IPv6: EAFNOSUPPORT.
-WITHOUT_IPV6 = """
-import ctypes, errno, platform, socket, struct
-
-number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
-steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, socket.AF_INET6),
-         (0x06, 0, 0, 0x00050000 | errno.EAFNOSUPPORT), (0x06, 0, 0, 0x7FFF0000)]
-program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in steps))
-named = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(program))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, named, 0, 0) == 0, ctypes.get_errno()
-"""
-RECEIVE = "import sys\nfrom jfe_cni.overflowd.cli.main import main\nsys.exit(main())\n"
+RECEIVE = "from jfe_cni.overflowd.cli.main import main\nsys.exit(main())\n"
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from jfe_cni.overflowd.collector.udp import BUFFER, LARGEST, SO_RCVBUFFORCE, TOG
 from jfe_cni.overflowd.datagrams import Datagram
 from jfe_cni.overflowd.decoders import Decoder
 from tests.overflowd.exports import v5, v5_record
+from tests.overflowd.without_ipv6 import WITHOUT_IPV6
 
 
 @pytest.fixture
@@ -122,19 +123,10 @@ def test_an_address_of_another_host_is_nobodys_port() -> None:
         UdpSocket(0, "192.0.2.7")
 
 
-# A filter of seccomp(2) by which socket(2) of AF_INET6 is as on a kernel without IPv6: EAFNOSUPPORT.
-WITHOUT_IPV6 = """
-import ctypes, errno, platform, socket, struct, sys
+HEAR = """
 from jfe_cni.errors import HostError
 from jfe_cni.overflowd.collector.udp import UdpSocket
 
-number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
-steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, socket.AF_INET6),
-         (0x06, 0, 0, 0x00050000 | errno.EAFNOSUPPORT), (0x06, 0, 0, 0x7FFF0000)]
-program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in steps))
-named = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(program))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, named, 0, 0) == 0, ctypes.get_errno()
 try:
     collector = UdpSocket(0, sys.argv[1])
 except HostError as error:
@@ -157,7 +149,7 @@ else:
 )
 def test_without_ipv6_ipv4_is_heard(address: str, said: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", WITHOUT_IPV6, address], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", WITHOUT_IPV6 + HEAR, address], capture_output=True, text=True, timeout=30, check=True
     )
     assert ended.stdout.strip() == said
 

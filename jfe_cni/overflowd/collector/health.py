@@ -12,8 +12,8 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from jfe_cni.errors import HostError, IdentityError
-from jfe_cni.overflowd.collector.listening import remedy
 from jfe_cni.overflowd.notices.keys import PUBLISHED
+from jfe_cni.overflowd.sockets import remedy
 
 
 def application(

@@ -1,8 +1,7 @@
-"""Where a collector listens: how it is written, what is in each other's way, and what to do where it can't be."""
+"""Where a collector listens: how it is written, and what is in each other's way."""
 
 from __future__ import annotations
 
-import errno
 import itertools
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -36,16 +35,3 @@ def check_apart(texts: Sequence[str]) -> None:
 def _meet(one: str, other: str) -> bool:
     both = {ip_address(one), ip_address(other)}
     return len(both) == 1 or _ALL in both or (_ALL_OF_IPV4 in both and {each.version for each in both} == {4})
-
-
-def remedy(code: int | None, command: str) -> str:
-    """Of bind(2)'s error. `command`: shows who has a port."""
-    match code:
-        case errno.EADDRINUSE:
-            return f"see who has it ({command})"
-        case errno.EADDRNOTAVAIL:
-            return "name an address of this host (ip address)"
-        case errno.EACCES:
-            return "name a port from 1024 on, or give CAP_NET_BIND_SERVICE"
-        case _:
-            return "name another address"

@@ -17,8 +17,8 @@ import time
 import numpy as np
 
 from jfe_cni.errors import HostError
-from jfe_cni.overflowd.collector.listening import remedy
 from jfe_cni.overflowd.datagrams import Datagram, address_of
+from jfe_cni.overflowd.sockets import remedy, udp_socket
 
 TOGETHER = 256
 """Datagrams of one call."""
@@ -83,22 +83,20 @@ class UdpSocket:
     def __init__(self, port: int, address: str = "::", *, shared: bool = False) -> None:
         """`address`: of either kind; `::`, all of both, or of IPv4 alone where the kernel has no IPv6. `shared`: with
         other processes that ask for the same, to whom the kernel gives each exporter's datagrams by its address and
-        port (socket(7), SO_REUSEPORT). Raises HostError: the port is taken, or may not be;
-        the address is not this host's."""
+        port (socket(7), SO_REUSEPORT). Raises HostError: the port is taken, or may not be; the address is not this
+        host's."""
         try:
-            self._socket = _socket_for(address)
+            self._socket, address = udp_socket(address)
         except OSError as error:
             raise HostError(
-                f"UDP port {port} of {address} can't be opened: {error.strerror}", "name an IPv4 address, or have IPv6"
+                f"UDP port {port} of {address} can't be opened: {error.strerror}", remedy(error.errno, "ss -lunp")
             ) from error
         try:
             if self._socket.family is socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 self._exporter_at, self._exporter_head = (8, 24), b""
             else:
                 # Where struct sockaddr_in has it, and as IPv6 would.
                 self._exporter_at, self._exporter_head = (4, 8), _MAPPED
-                address = "0.0.0.0" if address == "::" else address
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
             self._ask_for_room()
@@ -187,16 +185,3 @@ class UdpSocket:
 
 # Of the exporters that there are; to make an address of bytes takes as long as to copy the datagram.
 _exporter = functools.lru_cache(maxsize=4_096)(address_of)
-
-
-def _socket_for(address: str) -> socket.socket:
-    """Of the kind that the address is. Raises OSError."""
-    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    if ":" not in address:
-        return socket.socket(socket.AF_INET, kind)
-    try:
-        return socket.socket(socket.AF_INET6, kind)
-    except OSError as error:
-        if address != "::" or error.errno != errno.EAFNOSUPPORT:
-            raise
-        return socket.socket(socket.AF_INET, kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ from jfe_cni.overflowd.receiver.intake import Origin
 from jfe_cni.overflowd.receiver.limits import of_host
 from jfe_cni.overflowd.receiver.observed import Metrics
 from jfe_cni.overflowd.receiver.reception import MOST_WAITING, Reception
+from jfe_cni.overflowd.sockets import remedy, udp_socket
 
 # Of one call, so that others have their turn.
 _TOGETHER = 64
@@ -42,23 +42,21 @@ class UdpIntake:
         self._dropped = 0
         self._tasks: set[asyncio.Task[None]] = set()
         try:
-            self._socket = _socket_for(address)
+            self._socket, address = udp_socket(address)
         except OSError as error:
-            raise _unopened(address, port, error, "name an IPv4 address, or have IPv6") from error
+            raise _unopened(address, port, error) from error
         try:
             # A host of several addresses would answer from another than was asked, and nobody would take it.
             if self._socket.family is socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             else:
                 self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-                address = "0.0.0.0" if address == "::" else address
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._socket.bind((address, port))
         except OSError as error:
             self._socket.close()
-            raise _unopened(address, port, error, "see who has it (ss -lunp)") from error
+            raise _unopened(address, port, error) from error
         self.port: int = self._socket.getsockname()[1]
 
     def start(self) -> None:
@@ -117,21 +115,11 @@ class UdpIntake:
                 self._socket.sendmsg([messages.encode(answered.message)], _from(control), 0, name)
 
 
-def _socket_for(address: str) -> socket.socket:
-    """Of the kind that the address is. Raises OSError."""
-    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    if ":" not in address:
-        return socket.socket(socket.AF_INET, kind)
-    try:
-        return socket.socket(socket.AF_INET6, kind)
-    except OSError as error:
-        if address != "::" or error.errno != errno.EAFNOSUPPORT:
-            raise
-        return socket.socket(socket.AF_INET, kind)
-
-
-def _unopened(address: str, port: int, error: OSError, remedy: str) -> HostError:
-    return HostError(f"UDP port {port} of {address} can't be opened: {os.strerror(error.errno or 0)}", remedy)
+def _unopened(address: str, port: int, error: OSError) -> HostError:
+    return HostError(
+        f"UDP port {port} of {address} can't be opened: {os.strerror(error.errno or 0)}",
+        remedy(error.errno, "ss -lunp"),
+    )
 
 
 def _from(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
