@@ -30,6 +30,7 @@ class Server(uvicorn.Server):
         """As uvicorn's own, on sockets that are bound; but that gives a TLS handshake asyncio's limit, a minute."""
         config, loop = self.config, asyncio.get_running_loop()
 
+        # uvicorn's type of its protocols is asyncio's, which takes none of these.
         def protocol() -> asyncio.Protocol:
             made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
                 config=config, server_state=self.server_state, app_state=self.lifespan.state

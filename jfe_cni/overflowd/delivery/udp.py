@@ -104,6 +104,7 @@ class UdpWay:
                 return None
             except OSError as error:
                 _heed(exchange, error)
+                # It was told without waiting, and a spray of ICMP would let nobody else have a turn.
                 await asyncio.sleep(0)
                 continue
             exchange.answers += 1
